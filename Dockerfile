@@ -1,0 +1,20 @@
+# The service with the embedded model and CPU torch:  docker build -t zeroshot . && docker run -p 8000:8000 zeroshot
+FROM python:3.11-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/zeroshot
+ENV PATH=/opt/zeroshot/bin:$PATH
+# torch first, from the index of CPU builds: a tenth of the size of the default build, and a layer that rarely changes
+RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
+COPY pyproject.toml README.md LICENSE ./
+COPY prompts prompts
+COPY zeroshot zeroshot
+RUN pip install --no-cache-dir .
+
+FROM python:3.11-slim
+COPY --from=build /opt/zeroshot /opt/zeroshot
+RUN useradd --create-home --uid 1000 zeroshot
+USER zeroshot
+ENV PATH=/opt/zeroshot/bin:$PATH ZEROSHOT_HOST=0.0.0.0 ZEROSHOT_HOME=/home/zeroshot/data
+EXPOSE 8000
+HEALTHCHECK --start-period=20s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=5)"]
+CMD ["zeroshot", "serve"]

@@ -1,0 +1,63 @@
+"""Zero-shot image classification: pictures ranked under labels given as text, with no training."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.encoders import Encoder, load_encoder
+    from zeroshot.errors import InputError, ModelError, ZeroshotError
+    from zeroshot.images import ImageLimits
+    from zeroshot.labels import Label, LabelSet, load_label_set
+    from zeroshot.prompts import TemplateSet, load_templates
+    from zeroshot.scoring import Classification, Prediction
+
+__version__ = version("zeroshot")
+
+_HOME = {
+    "Classification": "scoring",
+    "Encoder": "encoders",
+    "ImageLimits": "images",
+    "InputError": "errors",
+    "Label": "labels",
+    "LabelSet": "labels",
+    "ModelError": "errors",
+    "Prediction": "scoring",
+    "TemplateSet": "prompts",
+    "ZeroShotClassifier": "classifier",
+    "ZeroshotError": "errors",
+    "load_encoder": "encoders",
+    "load_label_set": "labels",
+    "load_templates": "prompts",
+}
+
+__all__ = [
+    "Classification",
+    "Encoder",
+    "ImageLimits",
+    "InputError",
+    "Label",
+    "LabelSet",
+    "ModelError",
+    "Prediction",
+    "TemplateSet",
+    "ZeroShotClassifier",
+    "ZeroshotError",
+    "__version__",
+    "load_encoder",
+    "load_label_set",
+    "load_templates",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when the name is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'zeroshot' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"zeroshot.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,288 @@
+"""Zero-shot classification: rank classes, given as text, by their similarity to a picture.
+
+image --encoder--> x  (d,)          labels --prompts, encoder--> class matrix T  (k, d)
+similarity  s = T x                 score = softmax(logit_scale * s)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroshot.encoders import Encoder, FloatArray, load_encoder
+from zeroshot.encoders.streaming import encode_one, encode_stream
+from zeroshot.errors import ImageError, LabelError, OptionError
+from zeroshot.images import ImageLimits, ImageSource
+from zeroshot.labels import Label, LabelSet, class_matrix, parse_labels
+from zeroshot.prompts import TemplateSet, load_templates
+from zeroshot.scoring import Classification, rank, softmax
+
+Labels = Sequence[str | Label] | LabelSet
+Templates = str | Path | Sequence[str] | TemplateSet
+SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
+
+_MATRICES_KEPT = 32
+
+
+class ZeroShotClassifier:
+    """Classify pictures under labels made up on the spot; no training.
+
+    Safe to call from several threads at once. The class matrix of a label list is computed once and kept.
+
+    Parameters
+    ----------
+    encoder : Encoder or str
+        An encoder, or a model spec for ``load_encoder``.
+    labels : sequence of str or Label, LabelSet, or None
+        Labels used where a call gives none.
+    templates : str, Path, sequence of str, TemplateSet, or None
+        Templates used where a call gives none; None takes the label set's, else what the encoder recommends.
+    limits : ImageLimits or None
+        Limits on each picture.
+
+    Examples
+    --------
+    >>> classifier = ZeroShotClassifier("tiny")
+    >>> classifier.classify("examples/photos/cat.jpg", ["cat", "dog", "a cup of coffee"]).label
+    'cat'
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | str = "tiny",
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        limits: ImageLimits | None = None,
+    ) -> None:
+        self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
+        self.limits = limits or ImageLimits()
+        self._default_labels = None if labels is None else _as_label_set(labels)
+        self._default_templates = None if templates is None else load_templates(templates)
+        self._matrices: OrderedDict[tuple[tuple[Label, ...], tuple[str, ...]], FloatArray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @overload
+    def classify(
+        self,
+        images: list[ImageSource] | tuple[ImageSource, ...],
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        top_k: int | None = None,
+    ) -> list[Classification]: ...
+    @overload
+    def classify(
+        self,
+        images: ImageSource,
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        top_k: int | None = None,
+    ) -> Classification: ...
+    def classify(
+        self,
+        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        top_k: int | None = None,
+    ) -> Classification | list[Classification]:
+        """Rank the labels for one picture or for each of a list.
+
+        Parameters
+        ----------
+        images : ImageSource, or list or tuple of ImageSource
+            One picture (path, bytes, PIL image, array, ...), or several.
+        labels : sequence of str or Label, LabelSet, or None
+            The classes; the constructor's when None.
+        templates : str, Path, sequence of str, TemplateSet, or None
+            A template set's name, a file, or templates; see the constructor for None.
+        top_k : int or None
+            How many labels an answer holds; all when None.
+
+        Returns
+        -------
+        Classification or list of Classification
+            One for one picture, a list for a list.
+
+        Raises
+        ------
+        ImageError
+            If a picture cannot be used (``classify_stream`` goes on with the rest).
+        LabelError
+            If the labels cannot be used.
+        TemplateError
+            If a template cannot be used.
+        OptionError
+            If `top_k` is below 1.
+        """
+        if not isinstance(images, (list, tuple)):
+            rank_one = self._ranker(labels, templates, top_k)
+            return rank_one(encode_one(self.encoder, images, limits=self.limits))
+        results = []
+        for _, outcome in self.classify_stream(images, labels, templates=templates, top_k=top_k):
+            if isinstance(outcome, ImageError):
+                raise outcome
+            results.append(outcome)
+        return results
+
+    def classify_stream(
+        self,
+        sources: Iterable[SourceT],
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        top_k: int | None = None,
+        batch_size: int = 16,
+    ) -> Iterator[tuple[SourceT, Classification | ImageError]]:
+        """Rank the labels for any number of pictures, in fixed memory; decoding and encoding overlap.
+
+        Parameters
+        ----------
+        sources : iterable of ImageSource or ImageError
+            Read lazily. An error stands for a picture already known to be missing, and comes back in its place.
+        labels : sequence of str or Label, LabelSet, or None
+            The classes; the constructor's when None.
+        templates : str, Path, sequence of str, TemplateSet, or None
+            See ``classify``.
+        top_k : int or None
+            How many labels an answer holds; all when None.
+        batch_size : int
+            Pictures encoded at once.
+
+        Returns
+        -------
+        iterator of (ImageSource, Classification or ImageError)
+            In order. A picture that cannot be used comes with its error, and the rest go on.
+
+        Raises
+        ------
+        LabelError
+            If the labels cannot be used; at once, before any picture is read.
+        TemplateError
+            If a template cannot be used.
+        OptionError
+            If `top_k` is below 1.
+        """
+        rank_one = self._ranker(labels, templates, top_k)
+        encoded = encode_stream(self.encoder, sources, limits=self.limits, batch_size=batch_size)
+        return (
+            (source, outcome if isinstance(outcome, ImageError) else rank_one(outcome)) for source, outcome in encoded
+        )
+
+    def class_matrix(self, labels: Labels | None = None, *, templates: Templates | None = None) -> FloatArray:
+        """Embed labels, or give what was embedded before.
+
+        Parameters
+        ----------
+        labels : sequence of str or Label, LabelSet, or None
+            The classes; the constructor's when None.
+        templates : str, Path, sequence of str, TemplateSet, or None
+            See ``classify``.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, dim)
+            Unit rows, in the order of the labels; read-only.
+
+        Raises
+        ------
+        LabelError
+            If the labels cannot be used.
+        TemplateError
+            If a template cannot be used.
+        """
+        label_set = self._label_set(labels)
+        if templates is not None:
+            chosen = load_templates(templates)
+        else:
+            chosen = label_set.templates or self._default_templates or load_templates(self.encoder.template_set)
+        key = (label_set.labels, chosen.templates)
+        with self._lock:
+            if key in self._matrices:
+                self._matrices.move_to_end(key)
+                return self._matrices[key]
+        matrix = class_matrix(self.encoder, label_set.labels, chosen)
+        matrix.flags.writeable = False
+        with self._lock:
+            self._matrices[key] = matrix
+            while len(self._matrices) > _MATRICES_KEPT:
+                self._matrices.popitem(last=False)
+        return matrix
+
+    @property
+    def classes_(self) -> npt.NDArray[np.str_]:
+        """Names of the constructor's labels, shape (k,), in the order of ``predict_proba``'s columns."""
+        return np.array([label.name for label in self._label_set(None).labels])
+
+    def predict(self, X: Sequence[ImageSource]) -> npt.NDArray[np.str_]:  # noqa: N803 (scikit-learn's name)
+        """Give the best label of each picture, as scikit-learn's classifiers do.
+
+        Parameters
+        ----------
+        X : sequence of ImageSource
+            n pictures.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            Names out of ``classes_``.
+        """
+        probabilities = self.predict_proba(X)
+        best: npt.NDArray[np.str_] = self.classes_[probabilities.argmax(axis=1)]
+        return best
+
+    def predict_proba(self, X: Sequence[ImageSource]) -> npt.NDArray[np.float64]:  # noqa: N803 (scikit-learn's name)
+        """Give every label's score for each picture, as scikit-learn's classifiers do.
+
+        Parameters
+        ----------
+        X : sequence of ImageSource
+            n pictures.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            Rows sum to 1; columns are in the order of ``classes_``.
+
+        Raises
+        ------
+        ImageError
+            If a picture cannot be used.
+        """
+        matrix = self.class_matrix()
+        rows = []
+        for _, outcome in encode_stream(self.encoder, X, limits=self.limits):
+            if isinstance(outcome, ImageError):
+                raise outcome
+            rows.append(softmax(matrix @ outcome, self.encoder.logit_scale))
+        return np.array(rows).reshape(len(rows), len(matrix))
+
+    def _ranker(
+        self, labels: Labels | None, templates: Templates | None, top_k: int | None
+    ) -> Callable[[FloatArray], Classification]:
+        """Check the options and embed the labels, once; what comes back ranks one picture's vector."""
+        if top_k is not None and top_k < 1:
+            raise OptionError(f"top_k={top_k} is below 1.", "Use 1 or more, or leave it out for all.", field="top_k")
+        label_set = self._label_set(labels)
+        matrix = self.class_matrix(label_set, templates=templates)
+        names = [label.name for label in label_set.labels]
+        return lambda vector: rank(names, matrix @ vector, self.encoder.logit_scale, top_k)
+
+    def _label_set(self, labels: Labels | None) -> LabelSet:
+        if labels is not None:
+            return _as_label_set(labels)
+        if self._default_labels is None:
+            raise LabelError("There are no labels.", "Give labels to the call or to the classifier.", field="labels")
+        return self._default_labels
+
+
+def _as_label_set(labels: Labels) -> LabelSet:
+    return labels if isinstance(labels, LabelSet) else LabelSet("custom", parse_labels(labels))

@@ -1,0 +1,55 @@
+"""The command line: each command does one thing and prints something that can be piped.
+
+Exit codes: 0 all went well; 1 some pictures could not be classified; 2 wrong usage, or nothing could be done.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from zeroshot import __version__
+from zeroshot.cli.classify import classify
+from zeroshot.cli.models import models
+from zeroshot.cli.serve import serve
+from zeroshot.errors import ZeroshotError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="zeroshot",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(classify)
+app.command()(models)
+app.command()(serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"zeroshot {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Zero-shot image classification: pictures ranked under labels given as text."""
+
+
+def main() -> None:
+    """Run the program: arguments from ``sys.argv``, one line on stderr for an error, exit codes as above."""
+    try:
+        app()
+    except ZeroshotError as error:
+        print(f"zeroshot: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

@@ -1,0 +1,82 @@
+"""``zeroshot classify``: pictures and labels in, ranked labels out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zeroshot.settings import load_settings
+
+if TYPE_CHECKING:
+    from zeroshot.errors import ImageError
+    from zeroshot.scoring import Classification
+
+PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
+
+
+def classify(
+    paths: Annotated[
+        list[str], typer.Argument(help="Pictures: files, folders, globs, URLs, or - for one on standard input.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee". Quote a name that has a comma.')
+    ] = None,
+    labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
+    label_set: Annotated[str | None, typer.Option(help="A shipped label set's name, or a YAML or JSON file.")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many labels to show per picture.")] = 5,
+    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
+    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 is every core.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture and line.")] = False,
+) -> None:
+    """Classify pictures under labels given as text.
+
+    Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
+    """
+    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.cli.inputs import choose_labels, find_pictures, limits_from
+    from zeroshot.cli.rendering import Renderer, progress
+    from zeroshot.encoders import load_encoder
+    from zeroshot.prompts import load_templates
+
+    settings = load_settings()
+    limits = limits_from(settings)
+    chosen = choose_labels(labels, labels_file, label_set)
+    template_set = None if templates is None else load_templates(templates)
+    pictures = find_pictures(paths, limits)
+    encoder = load_encoder(
+        model or settings.model,
+        threads=settings.threads if threads is None else threads,
+        batch_size=settings.batch_size,
+    )
+    classifier = ZeroShotClassifier(encoder, chosen, templates=template_set, limits=limits)
+    renderer = Renderer()
+    failures = 0
+    outcomes = classifier.classify_stream(
+        (picture.source for picture in pictures), templates=template_set, top_k=top, batch_size=settings.batch_size
+    )
+    with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
+        for picture, (_, outcome) in zip(pictures, outcomes, strict=True):
+            failures += isinstance(outcome, Exception)
+            if json_lines:
+                sys.stdout.write(json.dumps(_record(picture.path, outcome, encoder.spec), ensure_ascii=False) + "\n")
+            else:
+                renderer.show(picture.path, outcome)
+            advance()
+    if failures:
+        if len(pictures) > 1 and not json_lines:
+            print(f"{failures} of {len(pictures)} pictures could not be classified.", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1)
+
+
+def _record(path: str, outcome: Classification | ImageError, model: str) -> dict[str, Any]:
+    if isinstance(outcome, Exception):
+        return {"path": path, "error": {"type": outcome.type, "message": str(outcome)}}
+    return {"path": path, "predictions": [asdict(p) for p in outcome.predictions], "model": model}

@@ -1,0 +1,92 @@
+"""What people see in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
+
+from zeroshot.errors import ImageError
+from zeroshot.scoring import Classification
+
+_BAR_CELLS = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LABEL_CELLS = 32
+
+
+class Renderer:
+    """Print one picture's answer after the other.
+
+    Parameters
+    ----------
+    console : rich.console.Console or None
+        Where to print; standard output when None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+
+    def show(self, path: str, outcome: Classification | ImageError) -> None:
+        """Print a picture's path and, below it, a bar per label, or why it could not be classified.
+
+        Parameters
+        ----------
+        path : str
+            What the user called the picture.
+        outcome : Classification or ImageError
+            Its answer.
+        """
+        self.console.print(Text(path, style="bold"))
+        if isinstance(outcome, ImageError):
+            self.console.print(Text(f"  {outcome}", style="red"))
+            return
+        for position, prediction in enumerate(outcome.predictions):
+            line = Text("  ")
+            label = Text(prediction.label, style="bold green" if position == 0 else "")
+            label.truncate(_LABEL_CELLS, overflow="ellipsis", pad=True)
+            line.append_text(label)
+            line.append(f" {_bar(prediction.score)} ", style="green" if position == 0 else "dim")
+            line.append(f"{prediction.score:6.1%}")
+            line.append(f"  {prediction.similarity:+.3f}", style="dim")
+            self.console.print(line)
+
+
+@contextmanager
+def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
+    """Draw a progress bar on standard error, if that is a terminal.
+
+    Parameters
+    ----------
+    total : int
+        Pictures to do.
+    shown : bool
+        Whether there are enough of them for a bar.
+
+    Yields
+    ------
+    callable
+        Call it once per picture done.
+    """
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), _SpeedColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not (shown and sys.stderr.isatty()))
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+class _SpeedColumn(ProgressColumn):
+    """Pictures per second, once there is something to divide."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.0f} pictures/s")
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _BAR_CELLS * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(_BAR_CELLS)

@@ -1,0 +1,222 @@
+"""What an encoder is, and what every encoder does alike: batches, short texts first, unit rows, nothing non-finite.
+
+It knows arrays and strings. It does not know ONNX, torch or where weights come from.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from zeroshot.errors import ModelCorrupt, OptionError
+from zeroshot.images import Preprocessing
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Two towers with one space.
+
+    Attributes
+    ----------
+    spec : str
+        The model spec it was loaded from.
+    fingerprint : str
+        sha256, in hex, of weights, configuration and preprocessing: equal means the same vectors.
+    dim : int
+        Length of a vector.
+    logit_scale : float
+        Multiplies cosines before the softmax, as trained (already exponentiated).
+    logit_bias : float or None
+        Added after `logit_scale` for models trained with a sigmoid loss (SigLIP).
+    preprocessing : Preprocessing
+        What ``encode_pixels`` expects.
+    template_set : str
+        Name of the template set it recommends.
+    """
+
+    spec: str
+    fingerprint: str
+    dim: int
+    logit_scale: float
+    logit_bias: float | None
+    preprocessing: Preprocessing
+    template_set: str
+
+    def encode_pixels(self, pixels: FloatArray) -> FloatArray:
+        """Embed preprocessed pictures: (n, 3, h, w) float32 to (n, dim) float32 unit rows."""
+        ...
+
+    def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
+        """Embed n RGB pictures to (n, dim) float32 unit rows."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed n texts to (n, dim) float32 unit rows."""
+        ...
+
+
+class TwoTowerEncoder(ABC):
+    """The common half of every encoder; a subclass adds its two towers and its tokenizer.
+
+    Parameters
+    ----------
+    spec : str
+        The model spec it was loaded from.
+    fingerprint : str
+        See `Encoder`.
+    dim : int
+        Length of a vector.
+    logit_scale : float
+        See `Encoder`.
+    logit_bias : float or None
+        See `Encoder`.
+    preprocessing : Preprocessing
+        See `Encoder`.
+    template_set : str
+        See `Encoder`.
+    batch_size : int
+        Pictures or texts given to a tower at once.
+
+    Raises
+    ------
+    OptionError
+        If `batch_size` is below 1.
+    """
+
+    tokens_per_batch: ClassVar[int] = 2048
+    """Texts share a batch up to this many tokens, so that many short texts fill the machine as few long ones do."""
+
+    def __init__(
+        self,
+        *,
+        spec: str,
+        fingerprint: str,
+        dim: int,
+        logit_scale: float,
+        logit_bias: float | None,
+        preprocessing: Preprocessing,
+        template_set: str,
+        batch_size: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise OptionError(f"batch_size={batch_size} is below 1.", "Use 1 or more.", field="batch_size")
+        self.spec = spec
+        self.fingerprint = fingerprint
+        self.dim = dim
+        self.logit_scale = logit_scale
+        self.logit_bias = logit_bias
+        self.preprocessing = preprocessing
+        self.template_set = template_set
+        self.batch_size = batch_size
+
+    def encode_pixels(self, pixels: FloatArray) -> FloatArray:
+        """Embed preprocessed pictures.
+
+        Parameters
+        ----------
+        pixels : ndarray of float32, shape (n, 3, height, width)
+            Rows of ``preprocessing(image)``.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Raises
+        ------
+        ModelCorrupt
+            If the tower answers with NaN, infinity or a zero vector.
+        """
+        rows = [self._image_tower(pixels[i : i + self.batch_size]) for i in range(0, len(pixels), self.batch_size)]
+        return self._unit(rows)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        images : sequence of PIL.Image.Image
+            Mode RGB, any sizes, as ``zeroshot.images.load`` gives them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Raises
+        ------
+        ModelCorrupt
+            If the tower answers with NaN, infinity or a zero vector.
+        """
+        rows = []
+        for start in range(0, len(images), self.batch_size):
+            batch = [self.preprocessing(image) for image in images[start : start + self.batch_size]]
+            rows.append(self._image_tower(np.stack(batch)))
+        return self._unit(rows)
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed texts, the shortest first, each batch cut to its longest member.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Any texts; over-long ones are cut as the model's tokenizer cuts them.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim)
+            Unit rows, in the order of `texts`.
+
+        Raises
+        ------
+        ModelCorrupt
+            If the tower answers with NaN, infinity or a zero vector.
+        """
+        token_ids = self._tokenize(texts)
+        lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+        order = np.argsort(lengths, kind="stable")
+        result = np.empty((len(texts), self.dim), dtype=np.float32)
+        start = 0
+        while start < len(order):
+            stop = self._batch_end(lengths[order], start)
+            members = order[start:stop]
+            result[members] = self._unit([self._text_tower([token_ids[i] for i in members])])
+            start = stop
+        return result
+
+    def _batch_end(self, lengths: IntArray, start: int) -> int:
+        """End of the longest run from `start` whose count times longest member stays within ``tokens_per_batch``."""
+        counts = np.arange(1, len(lengths) - start + 1)
+        fits = np.count_nonzero(counts * lengths[start:] <= self.tokens_per_batch)
+        return start + max(1, int(fits))
+
+    def _unit(self, rows: Sequence[FloatArray]) -> FloatArray:
+        matrix = np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+        norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+        if not (np.isfinite(norms).all() and (norms > 0).all()):
+            raise ModelCorrupt(
+                f"{self.spec} answered with NaN, infinity or a zero vector.",
+                "Its weights are damaged or its precision too low; load it again with precision fp32.",
+            )
+        unit: FloatArray = (matrix / norms).astype(np.float32, copy=False)
+        return unit
+
+    @abstractmethod
+    def _image_tower(self, pixels: FloatArray) -> FloatArray:
+        """(n, 3, h, w) float32 to (n, dim) float32, any norm."""
+
+    @abstractmethod
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, padding not."""
+
+    @abstractmethod
+    def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
+        """One batch of token ids to (n, dim) float32, any norm."""

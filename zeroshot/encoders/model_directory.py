@@ -1,0 +1,148 @@
+"""The model directory: ``config.json``, ``image.onnx``, ``text.onnx``, ``tokenizer.json``.
+
+An encoder in a folder that needs no torch. ``config.json`` is its manifest: written last, so that its existence means
+the rest is whole, and holding the sha256 of every other file, so that damage is noticed before it can answer wrongly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zeroshot.errors import ModelCorrupt, ModelUnavailable
+from zeroshot.images import Preprocessing
+
+FORMAT = 1
+MANIFEST = "config.json"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What ``config.json`` holds.
+
+    Parameters
+    ----------
+    name : str
+        The model spec the directory was made from.
+    dim : int
+        Length of a vector.
+    logit_scale : float
+        Multiplies cosines before the softmax (already exponentiated).
+    logit_bias : float or None
+        Added after `logit_scale` for sigmoid-trained models.
+    template_set : str
+        Recommended template set.
+    preprocessing : Preprocessing
+        What ``image.onnx`` expects.
+    context_length : int
+        Most tokens of a text, special tokens included.
+    pad_id : int
+        Token that fills a batch's shorter texts.
+    pad_to_context : bool
+        Whether texts must be padded to `context_length` rather than to the batch's longest.
+    precision : str
+        "fp32" or "int8".
+    made_with : dict of str to str
+        Versions of the packages that wrote it.
+    files : dict of str to str
+        sha256, in hex, of every other file.
+    """
+
+    name: str
+    dim: int
+    logit_scale: float
+    logit_bias: float | None
+    template_set: str
+    preprocessing: Preprocessing
+    context_length: int
+    pad_id: int
+    pad_to_context: bool = False
+    precision: str = "fp32"
+    made_with: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, of everything that decides the vectors."""
+        decisive = {k: v for k, v in _to_json(self).items() if k not in ("name", "template_set", "made_with")}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def write_config(directory: Path, config: ModelConfig) -> ModelConfig:
+    """Hash the files of a finished model directory and write its manifest, atomically.
+
+    Parameters
+    ----------
+    directory : Path
+        Holds every other file already.
+    config : ModelConfig
+        Its ``files`` are replaced by the hashes found.
+
+    Returns
+    -------
+    ModelConfig
+        As written.
+    """
+    names = sorted(p.name for p in directory.iterdir() if p.is_file() and p.name != MANIFEST and p.suffix != ".md")
+    complete = ModelConfig(**{**vars(config), "files": {name: _sha256(directory / name) for name in names}})
+    temporary = directory / f".{MANIFEST}.{os.getpid()}"
+    temporary.write_text(json.dumps(_to_json(complete), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(directory / MANIFEST)
+    return complete
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Read a model directory's manifest and check every file against it.
+
+    Parameters
+    ----------
+    directory : Path
+        The model directory.
+
+    Returns
+    -------
+    ModelConfig
+        The validated manifest.
+
+    Raises
+    ------
+    ModelUnavailable
+        If there is no such directory or it has no manifest.
+    ModelCorrupt
+        If the manifest is not of this format, or a file is missing or differs from its hash.
+    """
+    manifest = directory / MANIFEST
+    if not manifest.is_file():
+        raise ModelUnavailable(
+            f"{directory} is not a model directory: it has no {MANIFEST}.",
+            "Make one with 'zeroshot export SPEC DIR', or check the path.",
+        )
+    try:
+        raw: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        if (version := raw.pop("format")) != FORMAT:
+            raise ModelCorrupt(f"{manifest} has format {version}; this version reads {FORMAT}.", "Export it again.")
+        config = ModelConfig(**{**raw, "preprocessing": Preprocessing.from_dict(raw["preprocessing"])})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelCorrupt(
+            f"{manifest} is damaged: {type(error).__name__}: {error}.", "Export the model again."
+        ) from error
+    for name, expected in config.files.items():
+        path = directory / name
+        if not path.is_file():
+            raise ModelCorrupt(f"{path} is missing.", "Export or copy the model directory again.")
+        if _sha256(path) != expected:
+            raise ModelCorrupt(f"{path} differs from its sha256 in {MANIFEST}.", "Export or copy the directory again.")
+    return config
+
+
+def _to_json(config: ModelConfig) -> dict[str, Any]:
+    return {"format": FORMAT, **asdict(config)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,104 @@
+"""An encoder from a model directory: ONNX Runtime, the tokenizers library and numpy; no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import tokenizers
+
+from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
+from zeroshot.encoders.model_directory import read_config
+from zeroshot.errors import ModelCorrupt, OptionError
+
+
+class OnnxEncoder(TwoTowerEncoder):
+    """Serve a model directory on the CPU.
+
+    Safe to call from several threads at once.
+
+    Parameters
+    ----------
+    directory : str or Path
+        A model directory: ``config.json``, ``image.onnx``, ``text.onnx``, ``tokenizer.json``.
+    spec : str or None
+        What to call it; ``onnx:DIRECTORY`` when None.
+    threads : int
+        CPU threads of each tower; 0 is every core this process may use.
+    batch_size : int
+        Pictures given to the tower at once.
+
+    Raises
+    ------
+    ModelUnavailable
+        If the directory or its manifest is not there.
+    ModelCorrupt
+        If a file is missing, damaged, or not what the manifest says.
+    OptionError
+        If `threads` is negative or `batch_size` below 1.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, spec: str | None = None, threads: int = 0, batch_size: int = 16
+    ) -> None:
+        if threads < 0:
+            raise OptionError(f"threads={threads} is negative.", "Use 0 for every core, or a count.", field="threads")
+        directory = Path(directory)
+        config = read_config(directory)
+        super().__init__(
+            spec=spec or f"onnx:{directory}",
+            fingerprint=config.fingerprint,
+            dim=config.dim,
+            logit_scale=config.logit_scale,
+            logit_bias=config.logit_bias,
+            preprocessing=config.preprocessing,
+            template_set=config.template_set,
+            batch_size=batch_size,
+        )
+        self._config = config
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
+        self._image_session = self._load_session(directory / "image.onnx")
+        self._text_session = self._load_session(directory / "text.onnx")
+        self._text_inputs = {argument.name for argument in self._text_session.get_inputs()}
+
+    def _load_tokenizer(self, path: Path) -> tokenizers.Tokenizer:
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelCorrupt(f"{path} cannot be read: {error}.", "Export the model again.") from error
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self._config.context_length)
+        return tokenizer
+
+    def _load_session(self, path: Path) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library's exceptions share no public base
+            raise ModelCorrupt(f"{path} cannot be loaded: {error}.", "Export the model again.") from error
+
+    def _image_tower(self, pixels: FloatArray) -> FloatArray:
+        (rows,) = self._image_session.run(None, {"pixels": pixels})
+        return np.asarray(rows, dtype=np.float32)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
+        longest = max(len(ids) for ids in token_ids)
+        length = self._config.context_length if self._config.pad_to_context else longest
+        input_ids = np.full((len(token_ids), length), self._config.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        for row, ids in enumerate(token_ids):
+            input_ids[row, : len(ids)] = ids
+            attention_mask[row, : len(ids)] = 1
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        (rows,) = self._text_session.run(None, {k: v for k, v in inputs.items() if k in self._text_inputs})
+        return np.asarray(rows, dtype=np.float32)

@@ -1,0 +1,172 @@
+"""Every error zeroshot raises on purpose.
+
+::
+
+    ZeroshotError
+    ├── InputError                  something the caller gave
+    │   ├── ImageError              one picture
+    │   │   ├── ImageNotFound
+    │   │   ├── ImageUnreadable
+    │   │   ├── ImageTooLarge
+    │   │   └── ImageSourceRefused
+    │   ├── LabelError
+    │   ├── TemplateError
+    │   ├── OptionError             a number or choice out of range
+    │   └── DefinitionError         a label-set or template-set file
+    │       └── DefinitionNotFound
+    └── ModelError                  an encoder or its files
+        ├── UnknownModel
+        ├── ModelUnavailable
+        └── ModelCorrupt
+
+Each carries a stable ``type`` (a slug that never changes: it is what JSON answers hold), a message that names the
+value at fault, and a ``remedy`` that says what to do. ``str(error)`` is both.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZeroshotError(Exception):
+    """Base of every error raised on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What was wrong, with the value at fault.
+    remedy : str
+        What to do about it.
+    field : str or None
+        The argument or request field at fault, where there is one.
+    """
+
+    type: ClassVar[str] = "error"
+
+    def __init__(self, message: str, remedy: str = "", *, field: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".rstrip()
+
+
+class InputError(ZeroshotError):
+    """Something the caller gave cannot be used."""
+
+    type = "invalid-input"
+
+
+class ImageError(InputError):
+    """One picture cannot be used; others are unharmed."""
+
+    type = "invalid-image"
+
+
+class ImageNotFound(ImageError):
+    """The path names nothing, or a folder holds no pictures."""
+
+    type = "image-not-found"
+
+
+class ImageUnreadable(ImageError):
+    """The bytes are not a whole picture in an accepted format."""
+
+    type = "image-unreadable"
+
+
+class ImageTooLarge(ImageError):
+    """The picture is over a limit on bytes, pixels or sides."""
+
+    type = "image-too-large"
+
+
+class ImageSourceRefused(ImageError):
+    """The kind of source (a URL, say) is not accepted here."""
+
+    type = "image-source-refused"
+
+
+class LabelError(InputError):
+    """The list of labels cannot be used."""
+
+    type = "invalid-labels"
+
+
+class TemplateError(InputError):
+    """A template cannot be used."""
+
+    type = "invalid-template"
+
+
+class OptionError(InputError):
+    """An option's value is out of its range."""
+
+    type = "invalid-option"
+
+
+class DefinitionError(InputError):
+    """A label-set or template-set file is not of the documented form."""
+
+    type = "invalid-definition"
+
+
+class DefinitionNotFound(DefinitionError):
+    """No label set or template set has that name, and no file that path."""
+
+    type = "definition-not-found"
+
+
+class ModelError(ZeroshotError):
+    """An encoder cannot be had or used."""
+
+    type = "model-error"
+
+
+class UnknownModel(ModelError):
+    """The model spec names nothing known."""
+
+    type = "unknown-model"
+
+
+class ModelUnavailable(ModelError):
+    """The model is known but its files or packages are not here."""
+
+    type = "model-unavailable"
+
+
+class ModelCorrupt(ModelError):
+    """The model's files are damaged, incomplete or do not fit together."""
+
+    type = "model-corrupt"
+
+
+def quote(value: object, *, limit: int = 60) -> str:
+    """Show a value in a message, shortened in the middle when long.
+
+    Parameters
+    ----------
+    value : object
+        Anything with a ``repr``.
+    limit : int
+        The most characters shown.
+
+    Returns
+    -------
+    str
+        The ``repr``, at most `limit` characters.
+
+    Examples
+    --------
+    >>> quote("cat")
+    "'cat'"
+    >>> len(quote("x" * 10_000))
+    60
+    """
+    text = repr(value)
+    if len(text) <= limit:
+        return text
+    head = (limit - 5) * 2 // 3
+    return f"{text[:head]} ... {text[-(limit - 5 - head) :]}"

@@ -1,0 +1,7 @@
+"""Pictures: from any source to an upright RGB picture, and from there to a model's input array."""
+
+from zeroshot.images.loading import FORMATS, load
+from zeroshot.images.preprocessing import Preprocessing
+from zeroshot.images.sources import ImageLimits, ImageSource, decode_base64, describe
+
+__all__ = ["FORMATS", "ImageLimits", "ImageSource", "Preprocessing", "decode_base64", "describe", "load"]

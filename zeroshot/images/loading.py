@@ -1,0 +1,205 @@
+"""One way in for every picture: ``load`` turns any source into an upright RGB ``PIL.Image``.
+
+It knows formats, modes, orientation and limits; it knows nothing of models beyond the size that is enough for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from zeroshot.errors import ImageError, ImageTooLarge, ImageUnreadable
+from zeroshot.images.sources import ImageLimits, ImageSource, describe, open_source
+
+_PLUGINS = {
+    "JPEG": "JpegImagePlugin",
+    "MPO": "MpoImagePlugin",
+    "PNG": "PngImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "GIF": "GifImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "AVIF": "AvifImagePlugin",
+    "PPM": "PpmImagePlugin",
+    "JPEG2000": "Jpeg2KImagePlugin",
+}
+for _plugin in _PLUGINS.values():
+    importlib.import_module(f"PIL.{_plugin}")  # registers its format; Image.init() would import some 40 more
+
+FORMATS = tuple(name for name in _PLUGINS if name in Image.OPEN)
+"""Pillow's names of the accepted formats, less those this Pillow was built without; nothing else is tried, however a
+file is named."""
+
+_READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, PPM and JPEG 2000 are accepted."
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int | None = None) -> Image.Image:
+    """Read one picture from any source.
+
+    EXIF orientation is applied, transparency is flattened on white, every mode becomes RGB, and an animation gives
+    its first frame.
+
+    Parameters
+    ----------
+    source : ImageSource
+        A path, data URI, URL (when the limits allow it), bytes, binary file object, PIL image, or numpy array of
+        shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4): uint8, uint16, bool, or floats in [0, 1].
+    limits : ImageLimits or None
+        Limits to hold it to; the defaults when None.
+    enough : int or None
+        The shorter side, in pixels, that is enough for the caller. A JPEG is then decoded at the smallest of its DCT
+        scales (1, 1/2, 1/4, 1/8) whose shorter side is no less; the picture is never enlarged.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB, upright, fully decoded.
+
+    Raises
+    ------
+    ImageNotFound
+        If a path names no file.
+    ImageTooLarge
+        If a limit is exceeded.
+    ImageUnreadable
+        If the bytes are not a whole picture in one of `FORMATS`, or the array has no picture's shape.
+    ImageSourceRefused
+        If it is a URL and the limits do not allow fetching.
+    """
+    limits = limits or ImageLimits()
+    if isinstance(source, Image.Image):
+        _check_size(source.size, limits, describe(source))
+        return _to_rgb(source, describe(source))
+    if isinstance(source, np.ndarray):
+        _check_size((*source.shape, 1, 1)[1::-1], limits, describe(source))
+        return _to_rgb(_from_array(source), describe(source))
+    opened = open_source(source, limits)
+    if isinstance(opened, Path):
+        with opened.open("rb") as file:
+            return _decode(file, limits, enough, describe(source))
+    return _decode(io.BytesIO(opened), limits, enough, describe(source))
+
+
+def _check_size(size: tuple[int, ...], limits: ImageLimits, name: str) -> None:
+    width, height = size[0], size[1]
+    if min(width, height) < 1:
+        raise ImageUnreadable(f"{name} is {width} x {height} pixels: nothing to see.", "Give a picture with pixels.")
+    if max(width, height) > limits.max_side:
+        raise ImageTooLarge(
+            f"{name} is {width} x {height} pixels; a side may have {limits.max_side:,} at most.",
+            "Scale it down, or raise ZEROSHOT_MAX_IMAGE_SIDE.",
+        )
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"{name} is {width} x {height}: {width * height:,} pixels; {limits.max_pixels:,} are allowed.",
+            "Scale it down, or raise ZEROSHOT_MAX_IMAGE_PIXELS.",
+        )
+
+
+def _decode(file: BinaryIO, limits: ImageLimits, enough: int | None, name: str) -> Image.Image:
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            _check_size(image.size, limits, name)
+            if enough is not None and image.format in ("JPEG", "MPO"):
+                _draft(image, enough)
+            image.load()
+            return _to_rgb(image, name)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        raise ImageUnreadable(
+            f"{name} is not a picture we can read; it begins with {file.read(12)!r}.", _READABLE
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(
+            f"{name} is far over the {limits.max_pixels:,} pixels allowed: {error}", "Scale it down."
+        ) from error
+    except Exception as error:  # hostile bytes make Pillow's decoders raise almost anything
+        raise ImageUnreadable(
+            f"{name} is damaged or cut short: {error or type(error).__name__}.", "Export or download it again."
+        ) from error
+
+
+def _draft(image: Image.Image, enough: int) -> None:
+    """Ask a JPEG's decoder for the smallest DCT scale whose shorter side is at least `enough` pixels."""
+    width, height = image.size
+    for scale in (8, 4, 2):
+        if min(width, height) // scale >= enough:
+            image.draft(None, (width // scale, height // scale))
+            return
+
+
+def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
+    name = describe(array)
+    pixels: npt.NDArray[np.generic] = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise ImageUnreadable(
+            f"{name} is not a picture.",
+            "Shapes (h, w), (h, w, 1), (h, w, 3) and (h, w, 4) are; give a list for several.",
+        )
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif pixels.dtype == np.uint16:
+        pixels = np.round(pixels.astype(np.float32) / 257).astype(np.uint8)
+    elif np.issubdtype(pixels.dtype, np.floating):
+        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+            raise ImageUnreadable(
+                f"{name} has values outside [0, 1].", "Scale floats to [0, 1], or give uint8 in [0, 255]."
+            )
+        pixels = np.round(pixels.astype(np.float32) * 255).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise ImageUnreadable(f"{name} has dtype {pixels.dtype}.", "Give uint8, uint16, bool, or floats in [0, 1].")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Upright RGB of a picture in any mode."""
+    try:
+        upright = _upright(image)
+        if upright.mode.startswith("I") or upright.mode == "F":
+            return _narrow(upright).convert("RGB")
+        if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
+            rgba = upright.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return upright.convert("RGB") if upright.mode != "RGB" else upright
+    except Exception as error:  # a PIL image handed in may be half-read; see _decode
+        raise ImageUnreadable(
+            f"{name} cannot be converted from mode {image.mode} to RGB: {error}.", "Export it as RGB."
+        ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply EXIF orientation; unlike ``ImageOps.exif_transpose`` a malformed EXIF block is no obstacle."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # metadata is not the picture: hostile EXIF raises almost anything
+        orientation = None
+    turn = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """8-bit grey from wider grey: as 16-bit when a value is over 255, and floats that stay within 1 as [0, 1]."""
+    values: npt.NDArray[np.floating] = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    top = float(values.max(initial=0))
+    if image.mode.startswith("I;16") or top > 255:
+        values = values / 257
+    elif image.mode == "F" and top <= 1:
+        values = values * 255
+    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

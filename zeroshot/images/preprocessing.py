@@ -1,0 +1,176 @@
+"""From an RGB picture to a model's input array, as the model's own configuration says.
+
+The arithmetic is open_clip's inference transform (``open_clip.transform.image_transform``), step for step, in Pillow
+and numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from zeroshot.errors import ModelCorrupt
+
+ResizeMode = Literal["shortest", "longest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_MAX_ASPECT = 8  # a picture longer than this is cut to its middle before "shortest" resizing, which crops there anyway
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a model expects of a picture.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Height and width of the input, in pixels.
+    mean, std : tuple of float
+        Per channel (red, green, blue), for values in [0, 1].
+    interpolation : {"bicubic", "bilinear"}
+        Resampling filter.
+    resize_mode : {"shortest", "longest", "squash"}
+        Scale the shorter side to fit and crop the middle; scale the longer side to fit and pad; or ignore the aspect.
+    fill_color : int
+        Grey level of the padding in "longest" mode.
+    resize_to : int or None
+        For "shortest": the shorter side before the crop, where it is not the input's own size.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
+    resize_mode: ResizeMode = "shortest"
+    fill_color: int = 0
+    resize_to: int | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """Read the form that ``to_dict`` writes.
+
+        Parameters
+        ----------
+        values : dict
+            Field names and values; lists stand for tuples.
+
+        Returns
+        -------
+        Preprocessing
+            The validated configuration.
+
+        Raises
+        ------
+        ModelCorrupt
+            If a field is missing, unknown or out of range.
+        """
+        try:
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            result = cls(**fields)
+            positive = (*result.size, result.resize_to or 1, *result.std)
+            known = result.resize_mode in ("shortest", "longest", "squash") and result.interpolation in _RESAMPLING
+            if not known or min(positive) <= 0 or {len(result.mean), len(result.std)} != {3} or len(result.size) != 2:
+                raise ValueError(values)
+        except (TypeError, ValueError) as error:
+            raise ModelCorrupt(
+                f"The preprocessing configuration is not usable: {error}.", "Export it again."
+            ) from error
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the fields as JSON-ready values.
+
+        Returns
+        -------
+        dict
+            Field names and values.
+        """
+        return asdict(self)
+
+    @property
+    def enough(self) -> int:
+        """The shorter side, in pixels, below which a JPEG is not decoded: twice the input's longer side."""
+        return 2 * max(*self.size, self.resize_to or 0)
+
+    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Resize, crop or pad, and normalise one picture.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Mode RGB, any size.
+
+        Returns
+        -------
+        ndarray of float32, shape (3, height, width)
+            The model's input.
+        """
+        if self.resize_mode == "squash":
+            fitted = self._resize(image, self.size)
+        elif self.resize_mode == "longest":
+            fitted = self._pad_longest(image)
+        else:
+            fitted = self._crop_shortest(image)
+        scale, offset = self._affine
+        channels_last = np.asarray(fitted, dtype=np.float32) * scale + offset
+        return np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+
+    @cached_property
+    def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(x / 255 - mean) / std as x * scale + offset."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+    def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        height, width = size
+        if image.size == (width, height):
+            return image
+        return image.resize((width, height), _RESAMPLING[self.interpolation])
+
+    def _crop_shortest(self, image: Image.Image) -> Image.Image:
+        image = _cut_to_aspect(image, _MAX_ASPECT)
+        width, height = image.size
+        target_height, target_width = self.size
+        if target_height == target_width:  # torchvision.transforms.Resize(int)
+            short = self.resize_to or target_height
+            if width <= height:
+                resized = self._resize(image, (int(short * height / width), short))
+            else:
+                resized = self._resize(image, (short, int(short * width / height)))
+        else:  # open_clip.transform.ResizeKeepRatio, which is always bicubic here
+            ratio = min(height / target_height, width / target_width)
+            new = (round(width / ratio), round(height / ratio))
+            resized = image if image.size == new else image.resize(new, Image.Resampling.BICUBIC)
+        return _center_crop(resized, self.size)
+
+    def _pad_longest(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
+        target_height, target_width = self.size
+        ratio = max(height / target_height, width / target_width)
+        resized = self._resize(image, (max(1, round(height / ratio)), max(1, round(width / ratio))))
+        left, top = (target_width - resized.width) // 2, (target_height - resized.height) // 2
+        canvas = Image.new("RGB", (target_width, target_height), (self.fill_color,) * 3)
+        canvas.paste(resized, (left, top))
+        return canvas
+
+
+def _cut_to_aspect(image: Image.Image, limit: int) -> Image.Image:
+    """Keep the middle of a very long picture, so that a 1 x 5000 one does not become 224 x 1,120,000."""
+    width, height = image.size
+    long = limit * min(width, height)
+    left, top = max(0, (width - long) // 2), max(0, (height - long) // 2)
+    if left == 0 and top == 0:
+        return image
+    return image.crop((left, top, width - left, height - top))
+
+
+def _center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))

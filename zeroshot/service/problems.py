@@ -1,0 +1,167 @@
+"""Every error answer: ``application/problem+json`` (RFC 9457), with a stable type and no traceback."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+
+from zeroshot import errors
+
+_LOG = logging.getLogger(__name__)
+
+STATUS: dict[type[Exception], int] = {
+    errors.ImageTooLarge: 413,
+    errors.DefinitionNotFound: 404,
+    errors.InputError: 422,
+    errors.UnknownModel: 404,
+    errors.ZeroshotError: 500,
+}
+"""HTTP status of each error class; a class without an entry takes its nearest ancestor's."""
+
+_TITLES = {
+    400: "The request cannot be understood",
+    403: "Refused",
+    404: "There is no such thing",
+    405: "The method is not allowed here",
+    413: "Too large",
+    415: "The content type is not accepted",
+    422: "The request cannot be used",
+    500: "Something failed on our side",
+    503: "Not ready",
+}
+
+
+class RequestError(errors.InputError):
+    """The request itself, rather than a picture or a label, cannot be used.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    type : str
+        Stable slug.
+    message : str
+        What was wrong.
+    remedy : str
+        What to do.
+    field : str or None
+        The field at fault.
+    """
+
+    def __init__(self, status: int, type: str, message: str, remedy: str = "", field: str | None = None) -> None:  # noqa: A002
+        super().__init__(message, remedy, field=field)
+        self.status = status
+        self.slug = type
+
+
+class Problem(BaseModel):
+    """An error, in the form of RFC 9457."""
+
+    type: str = Field(
+        description="Stable: 'urn:zeroshot:problem:' and a slug.", examples=["urn:zeroshot:problem:invalid-labels"]
+    )
+    title: str = Field(description="The same for every problem of this status.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was wrong, with the value, and what to do.")
+    field: str | None = Field(None, description="The request field at fault, where there is one.")
+
+
+def problem(status: int, slug: str, detail: str, *, field: str | None = None, headers: Any = None) -> JSONResponse:
+    """Build an error answer.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    slug : str
+        Stable kind of problem.
+    detail : str
+        What was wrong and what to do.
+    field : str or None
+        The request field at fault.
+    headers : mapping of str to str, or None
+        Further headers.
+
+    Returns
+    -------
+    JSONResponse
+        Of media type ``application/problem+json``.
+    """
+    body = Problem(
+        type=f"urn:zeroshot:problem:{slug}",
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        field=field,
+    )
+    return JSONResponse(
+        body.model_dump(exclude_none=True), status_code=status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Turn every exception that reaches the app into a problem.
+
+    Parameters
+    ----------
+    app : FastAPI
+        The application.
+    """
+    app.add_exception_handler(errors.ZeroshotError, _on_zeroshot_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def from_validation(error: ValidationError) -> RequestError:
+    """Say in one line what pydantic found.
+
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+        What it raised.
+
+    Returns
+    -------
+    RequestError
+        Naming the first field at fault, its value and what was expected.
+    """
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"] if not str(part).startswith(("list[", "LabelEntry")) and part != "str"]
+    field = ".".join(place) or None
+    value = "" if first["type"] == "missing" else f", not {errors.quote(first['input'])}"
+    return RequestError(
+        422, "invalid-request", f"{field or 'The request'}: {first['msg']}{value}.", "See /docs.", field
+    )
+
+
+def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    if isinstance(error, RequestError):
+        return problem(error.status, error.slug, str(error), field=error.field)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if status >= 500:
+        _LOG.error("%s", error, exc_info=error)
+    field = error.field if isinstance(error, errors.ZeroshotError) else None
+    slug = error.type if isinstance(error, errors.ZeroshotError) else "error"
+    return problem(status, slug, str(error), field=field or ("image" if isinstance(error, errors.ImageError) else None))
+
+
+def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    details = {
+        404: f"There is nothing at {request.url.path}; /docs lists what there is.",
+        405: f"{request.method} is not allowed at {request.url.path}; see /docs.",
+    }
+    slugs = {404: "not-found", 405: "method-not-allowed"}
+    status = error.status_code
+    return problem(status, slugs.get(status, "http"), details.get(status, str(error.detail)), headers=error.headers)
+
+
+def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    _LOG.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+    return problem(500, "internal", "An unexpected error happened; the server's log has the details.")
