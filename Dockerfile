@@ -1,10 +1,11 @@
-# The service with the embedded model and CPU torch:  docker build -t zeroshot . && docker run -p 8000:8000 zeroshot
+# The service with the embedded model:  docker build -t zeroshot . && docker run -p 8000:8000 zeroshot
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/zeroshot
 ENV PATH=/opt/zeroshot/bin:$PATH
-# torch first, from the index of CPU builds: a tenth of the size of the default build, and a layer that rarely changes
-RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu
+# torch first: a layer that rarely changes. TORCH_INDEX_URL=<PyTorch's index of CPU builds> makes it a tenth of the size.
+ARG TORCH_INDEX_URL=
+RUN pip install --no-cache-dir torch torchvision ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
 COPY pyproject.toml README.md LICENSE ./
 COPY prompts prompts
 COPY zeroshot zeroshot

@@ -6,7 +6,7 @@ TINY := .venv/.tiny
 TEST_ARGS ?= -m "not slow"
 PHOTOS := examples/photos
 
-.PHONY: demo test serve lint format tiny clean
+.PHONY: demo test serve lint format docs tiny clean
 
 demo: $(INSTALLED)
 	@$(BIN)/zeroshot classify $(PHOTOS) --labels-file examples/labels.txt --top 3
@@ -27,6 +27,10 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The generated documents: docs/cli.md and docs/settings.md.
+docs: $(INSTALLED)
+	$(BIN)/python -m scripts.reference
 
 # The embedded model, from pinned packages; needs Debian's apt for WordNet (or scripts/build_tiny.py --wordnet FILE).
 tiny: $(TINY)

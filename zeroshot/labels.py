@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,14 @@ class Label:
     descriptions : tuple of str
         Sentences that describe it; where given, they stand in for the filled templates (Menon and Vondrick, "Visual
         Classification via Description from Large Language Models", ICLR 2023).
+    wording : str
+        What is put into the templates, where that is not the name itself: a dataset's "AnnualCrop" reads better as
+        "annual crop land".
     """
 
     name: str
     descriptions: tuple[str, ...] = ()
+    wording: str = ""
 
     def prompts(self, templates: TemplateSet) -> list[str]:
         """Give the texts that are embedded for this label.
@@ -47,7 +52,7 @@ class Label:
         list of str
             At least one text.
         """
-        return list(self.descriptions) or templates.fill(self.name)
+        return list(self.descriptions) or templates.fill(self.wording or self.name)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class LabelEntry(BaseModel):
 
     name: str
     descriptions: list[str] = Field(default_factory=list)
+    wording: str = ""
 
 
 class LabelSetFile(BaseModel):
@@ -121,7 +127,7 @@ def parse_labels(labels: Iterable[str | Label]) -> tuple[Label, ...]:
     Examples
     --------
     >>> parse_labels(["cat", " dog "])
-    (Label(name='cat', descriptions=()), Label(name='dog', descriptions=()))
+    (Label(name='cat', descriptions=(), wording=''), Label(name='dog', descriptions=(), wording=''))
     """
     if isinstance(labels, (str, bytes)):
         raise LabelError(f"The labels are one text, {quote(labels)}.", "Give a list of names.", field="labels")
@@ -135,8 +141,8 @@ def parse_labels(labels: Iterable[str | Label]) -> tuple[Label, ...]:
             raise LabelError(
                 f"Label {position} is blank: {quote(label.name)}.", "Give it a name, or remove it.", field="labels"
             )
-        label = Label(label.name.strip(), label.descriptions)
-        for text in (label.name, *label.descriptions):
+        label = replace(label, name=label.name.strip())
+        for text in (label.name, label.wording or label.name, *label.descriptions):
             _check_text(text, position)
         if label.name in seen:
             raise LabelError(
@@ -183,9 +189,12 @@ def load_label_set(name_or_file: str | Path, *, files: bool = True) -> LabelSet:
     ['airplane', 'automobile']
     """
     file = read_definition(find_definition("labels", name_or_file, files=files), LabelSetFile)
-    entries: Sequence[str | LabelEntry] = file.labels.resolve() if isinstance(file.labels, Reference) else file.labels
+    if isinstance(file.labels, Reference):
+        labels = _distinct(file.labels.resolve())
+    else:
+        labels = [_to_label(entry) for entry in file.labels]
     templates = None if file.templates is None else load_templates(file.templates)
-    return LabelSet(file.name, parse_labels([_to_label(entry) for entry in entries]), templates)
+    return LabelSet(file.name, parse_labels(labels), templates)
 
 
 def label_set_names() -> list[str]:
@@ -237,7 +246,17 @@ def class_matrix(encoder: Encoder, labels: Sequence[Label], templates: TemplateS
 
 
 def _to_label(entry: str | LabelEntry) -> Label:
-    return Label(entry) if isinstance(entry, str) else Label(entry.name, tuple(entry.descriptions))
+    return Label(entry) if isinstance(entry, str) else Label(entry.name, tuple(entry.descriptions), entry.wording)
+
+
+def _distinct(names: Sequence[str]) -> list[Label]:
+    """Number a repeated name but keep its wording: ImageNet has two classes called "missile"."""
+    counts: Counter[str] = Counter()
+    labels = []
+    for name in names:
+        counts[name] += 1
+        labels.append(Label(name) if counts[name] == 1 else Label(f"{name} ({counts[name]})", wording=name))
+    return labels
 
 
 def _check_text(text: str, position: int) -> None:

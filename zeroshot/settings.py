@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of an encoder; 0 is every core.")
     batch_size: int = Field(16, ge=1, le=4096, description="Pictures or texts encoded at once.")
     max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest encoded picture read, in bytes.")
-    max_image_pixels: int = Field(100_000_000, ge=1, description="Most pixels of a picture, checked before decoding.")
+    max_image_pixels: int = Field(89_478_485, ge=1, description="Most pixels of a picture, checked before decoding.")
     max_image_side: int = Field(
         30_000, ge=1, description="Longest side of a picture in pixels, checked before decoding."
     )

@@ -6,6 +6,7 @@ Exit codes: 0 all went well; 1 some pictures could not be classified; 2 wrong us
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -48,6 +49,7 @@ def _root(
 
 def main() -> None:
     """Run the program: arguments from ``sys.argv``, one line on stderr for an error, exit codes as above."""
+    warnings.filterwarnings("ignore", module="PIL")  # on damaged metadata, which is not the picture
     try:
         app()
     except ZeroshotError as error:

@@ -16,6 +16,7 @@ from zeroshot.scoring import Classification
 _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LABEL_CELLS = 32
+_SURE = 0.5  # below it no label has most of the probability, and the best is shown in yellow
 
 
 class Renderer:
@@ -44,12 +45,13 @@ class Renderer:
         if isinstance(outcome, ImageError):
             self.console.print(Text(f"  {outcome}", style="red"))
             return
+        best = "green" if outcome.score >= _SURE else "yellow"
         for position, prediction in enumerate(outcome.predictions):
             line = Text("  ")
-            label = Text(prediction.label, style="bold green" if position == 0 else "")
+            label = Text(prediction.label, style=f"bold {best}" if position == 0 else "")
             label.truncate(_LABEL_CELLS, overflow="ellipsis", pad=True)
             line.append_text(label)
-            line.append(f" {_bar(prediction.score)} ", style="green" if position == 0 else "dim")
+            line.append(f" {_bar(prediction.score)} ", style=best if position == 0 else "dim")
             line.append(f"{prediction.score:6.1%}")
             line.append(f"  {prediction.similarity:+.3f}", style="dim")
             self.console.print(line)

@@ -32,7 +32,7 @@ class ImageLimits:
     max_bytes : int
         Largest encoded picture, in bytes.
     max_pixels : int
-        Most pixels, width times height. Pillow's own ceiling (about 179 million) holds as well.
+        Most pixels, width times height. The default is where Pillow begins to warn; at twice that it refuses by itself.
     max_side : int
         Longest side, in pixels.
     allow_urls : bool
@@ -40,7 +40,7 @@ class ImageLimits:
     """
 
     max_bytes: int = 64 * 2**20
-    max_pixels: int = 100_000_000
+    max_pixels: int = 89_478_485
     max_side: int = 30_000
     allow_urls: bool = False
 

@@ -26,9 +26,11 @@ class LabelObject(BaseModel):
         description="Sentences embedded in place of the filled templates; their mean is the class.",
     )
 
+    wording: str = Field("", description="What is put into the templates, where that is not the name itself.")
+
     def to_label(self) -> Label:
         """Give the label itself."""
-        return Label(self.name, tuple(self.descriptions))
+        return Label(self.name, tuple(self.descriptions), self.wording)
 
 
 class ClassifyRequest(BaseModel):

@@ -1,0 +1,71 @@
+"""The first command a newcomer runs, and what tiny can do: python -m benchmarks.first_command
+
+* `zeroshot classify` on one photo: seconds and peak memory of the whole process, and whether torch was imported;
+* tiny's images/s at batch 8, from decoded 640x480 pictures, preprocessing included;
+* peak memory of one call over 50 and over 500 JPEGs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.machine import describe_machine, interleave
+from zeroshot import load_encoder
+
+PHOTO = Path(__file__).parent.parent / "examples/photos/coffee.jpg"
+MEASURE = """
+import resource, sys, time
+start = time.perf_counter()
+import subprocess
+code = subprocess.call([sys.executable, "-X", "importtime", "-m", "zeroshot", *sys.argv[1:]],
+                       stdout=subprocess.DEVNULL, stderr=open("{trace}", "w"))
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, code)
+"""
+
+
+def measure(*arguments: str) -> tuple[float, float, bool]:
+    """Seconds, peak MB, and whether torch was imported, of one `zeroshot` process."""
+    with tempfile.NamedTemporaryFile("r") as trace:
+        program = MEASURE.replace("{trace}", trace.name)
+        printed = subprocess.check_output([sys.executable, "-c", program, *arguments], text=True)
+        seconds, megabytes, code = (float(word) for word in printed.split())
+        if code:
+            sys.exit(f"zeroshot {' '.join(arguments)} exited with {code}")
+        return seconds, megabytes, "| torch\n" in trace.read()
+
+
+def main() -> None:
+    """Print the figures."""
+    print(describe_machine("zeroshot", "onnxruntime", "tokenizers", "pillow", "numpy"))
+    runs = [measure("classify", str(PHOTO), "--labels", "cat,dog,cup of coffee") for _ in range(9)]
+    print(f"one photo: {median(r[0] for r in runs):.2f} s, {max(r[1] for r in runs):.0f} MB at most, ", end="")
+    print("torch imported" if any(r[2] for r in runs) else "torch not imported")
+    encoder = load_encoder("tiny")
+    pictures = [Image.open(PHOTO).convert("RGB").resize((640, 480)) for _ in range(8)]
+    pixels = np.stack([encoder.preprocessing(picture) for picture in pictures])
+    seconds = interleave(
+        {"encode_images": lambda: encoder.encode_images(pictures), "tower": lambda: encoder.encode_pixels(pixels)},
+        rounds=15,
+    )
+    print(f"batch of 8: {8 / seconds['encode_images']:.0f} images/s, the tower alone {8 / seconds['tower']:.0f}")
+    with tempfile.TemporaryDirectory() as folder:
+        image = Image.open(PHOTO).convert("RGB").resize((2000, 1500))
+        for count in (50, 500):
+            target = Path(folder) / str(count)
+            target.mkdir()
+            for number in range(count):
+                image.save(target / f"{number}.jpg", quality=88)
+        for count in (50, 500):
+            seconds_taken, megabytes, _ = measure("classify", f"{folder}/{count}", "--labels", "cat,dog", "--json")
+            print(f"{count} JPEGs of 2000x1500: {seconds_taken:.1f} s, {megabytes:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

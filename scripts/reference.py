@@ -1,0 +1,56 @@
+"""Write the generated documents, docs/cli.md and docs/settings.md: ``make docs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from click.core import Command, Group
+from click.testing import CliRunner
+from pydantic_core import PydanticUndefined
+
+from zeroshot.cli import app
+from zeroshot.settings import Settings
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def cli_reference() -> str:
+    """docs/cli.md: the help text of every command."""
+    root = typer.main.get_command(app)
+    parts = [
+        "# Command line\n\nGenerated from the program's own help (`make docs`).\n\n"
+        "Exit codes: 0 all went well; 1 some pictures could not be classified; 2 wrong usage, or nothing could be done."
+    ]
+    parts += [f"## {name}\n```text\n{_help(root, name.split()[1:])}\n```" for name in _names(root, "zeroshot")]
+    return "\n\n".join(parts) + "\n"
+
+
+def settings_reference() -> str:
+    """docs/settings.md: every setting."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "the platform's user-data folder" if field.default is PydanticUndefined else f"`{field.default}`"
+        rows.append(f"| `ZEROSHOT_{name.upper()}` | {default} | {field.description} |")
+    return (
+        "# Settings\n\nGenerated from `zeroshot/settings.py` (`make docs`). Settings are environment variables, or\n"
+        "lines of a `.env` file in the working directory; the command line's flags win.\n\n"
+        "| variable | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _names(command: Command, path: str) -> list[str]:
+    names = [path]
+    for name, child in getattr(command, "commands", {}).items():
+        names += _names(child, f"{path} {name}")
+    return names
+
+
+def _help(root: Group, words: list[str]) -> str:
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    return runner.invoke(root, [*words, "--help"], prog_name="zeroshot").output.strip()
+
+
+if __name__ == "__main__":
+    (DOCS / "cli.md").write_text(cli_reference())
+    (DOCS / "settings.md").write_text(settings_reference())

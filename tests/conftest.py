@@ -1,0 +1,107 @@
+"""Fixtures: the real tiny, the real program, a real server on a port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.pictures import seven_photos
+from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment(home: Path, **extra: str) -> dict[str, str]:
+    """The environment of a program under test: no settings of whoever runs the tests."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("ZEROSHOT_")}
+    return {**own, "ZEROSHOT_HOME": str(home), "COLUMNS": "120", "NO_COLOR": "1", **extra}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Encoder:
+    return load_encoder("tiny")
+
+
+@pytest.fixture(scope="session")
+def classifier(tiny: Encoder) -> ZeroShotClassifier:
+    return ZeroShotClassifier(tiny)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Label to file, seven photos."""
+    return seven_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the program as a user does; ``stdin`` takes bytes, other keywords are environment variables."""
+
+    def run_program(*arguments: object, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[str]:
+        finished = subprocess.run(
+            [sys.executable, "-m", "zeroshot", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(tmp_path / "home", **variables),
+            timeout=120,
+        )
+        return subprocess.CompletedProcess(
+            finished.args, finished.returncode, finished.stdout.decode(), finished.stderr.decode()
+        )
+
+    return run_program
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a running ``zeroshot serve``."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zeroshot", "serve", "--port", str(port)],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment(folder),
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
+    """Return when /readyz answers 200."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended while starting"
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[httpx.Client]:
+    """A client of the running server, which must be alive and right after every test."""
+    with httpx.Client(base_url=server, timeout=60) as http:
+        yield http
+        assert http.get("/readyz").json() == {"status": "ready"}

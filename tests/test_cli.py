@@ -1,0 +1,197 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zeroshot
+from tests.conftest import Run, environment
+from tests.pictures import BAD, CATS, ODD, PHOTOS
+
+CAT = PHOTOS / "cat.jpg"
+TWO = ("--labels", "cat,dog")
+
+
+def lines(finished: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in finished.stdout.splitlines()]
+
+
+def test_people_see_a_table_with_bars(run: Run) -> None:
+    shown = run("classify", CAT, "--labels", "cat,dog,cup of coffee", "--top", 2)
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    title, first, second = shown.stdout.splitlines()
+    assert title == str(CAT)
+    assert first.split()[0] == "cat"
+    assert "█" in first
+    assert first.split()[-2].endswith("%")
+    assert second.split()[0] == "dog"
+
+
+def test_json_is_one_object_per_line(run: Run) -> None:
+    shown = run("classify", CAT, PHOTOS / "coffee.jpg", "--labels", "cat,dog,cup of coffee", "--json", "--top", 2)
+    first, second = lines(shown)
+    assert first == {
+        "path": str(CAT),
+        "predictions": [
+            {"label": "cat", "score": pytest.approx(0.99, abs=0.01), "similarity": pytest.approx(0.6, abs=0.05)},
+            {"label": "dog", "score": pytest.approx(0, abs=0.01), "similarity": pytest.approx(0.4, abs=0.05)},
+        ],
+        "model": "tiny",
+    }
+    assert second["predictions"][0]["label"] == "cup of coffee"
+
+
+def test_folders_globs_and_standard_input_are_taken(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    shutil.copy(CAT, tmp_path / "deep" / "er" / "b.JPG")
+    shutil.copy(CAT, tmp_path / "deep" / "a.jpg")
+    (tmp_path / "deep" / "notes.txt").write_text("not taken")
+    (tmp_path / "deep" / ".hidden.jpg").write_text("not taken")
+    shown = run("classify", "deep", "deep/*.jpg", "**/*.JPG", "-", *TWO, "--json", stdin=CAT.read_bytes())
+    assert [line["path"] for line in lines(shown)] == [
+        "deep/a.jpg", "deep/er/b.JPG", "deep/a.jpg", "deep/er/b.JPG", "-",
+    ]  # fmt: skip
+    assert {line["predictions"][0]["label"] for line in lines(shown)} == {"cat"}
+
+
+def test_a_name_with_glob_characters_is_a_file_first(run: Run, tmp_path: Path) -> None:
+    shutil.copy(CAT, tmp_path / "cat [1].jpg")
+    assert lines(run("classify", "cat [1].jpg", *TWO, "--json"))[0]["path"] == "cat [1].jpg"
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_pictures_are_reported_and_the_others_unharmed(run: Run, tmp_path: Path, name: str) -> None:
+    make, kind = BAD[name]
+    (tmp_path / "bad.jpg").write_bytes(make())
+    finished = run("classify", CAT, "bad.jpg", CAT, *TWO, "--json")
+    assert finished.returncode == 1
+    assert finished.stderr == ""
+    good, bad, again = lines(finished)
+    assert bad == {"path": "bad.jpg", "error": {"type": kind, "message": bad["error"]["message"]}}
+    assert "bad.jpg" in bad["error"]["message"]
+    assert good["predictions"][0]["score"] == pytest.approx(again["predictions"][0]["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "message"),
+    [
+        (["none.jpg"], "image-not-found", "none.jpg does not exist"),
+        (["empty"], "image-not-found", "holds no pictures"),
+        (["*.nothing"], "image-not-found", "matches no file"),
+        (["https://example.com/cat.jpg"], "image-source-refused", "ZEROSHOT_ALLOW_URLS"),
+        (["-"], "image-unreadable", "empty"),
+    ],
+)
+def test_pictures_that_are_not_there_are_reported(
+    run: Run, tmp_path: Path, words: list[str], kind: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    finished = run("classify", *words, *TWO, "--json")
+    assert finished.returncode == 1
+    (line,) = lines(finished)
+    assert line["error"]["type"] == kind
+    assert message in line["error"]["message"]
+    plain = run("classify", *words, CAT, *TWO)
+    assert plain.returncode == 1
+    assert message in plain.stdout
+    assert "1 of 2 pictures could not be classified" in plain.stderr
+
+
+def test_odd_pictures_are_classified_and_cats_are_cats(run: Run, tmp_path: Path) -> None:
+    for number, make in enumerate([*CATS.values(), *ODD.values()]):
+        (tmp_path / f"{number:02}.bin").write_bytes(make())
+    finished = run("classify", *sorted(tmp_path.glob("*.bin")), *TWO, "--json")
+    assert finished.returncode == 0, finished.stdout
+    assert finished.stderr == ""
+    answers = [line["predictions"][0]["label"] for line in lines(finished)]
+    assert len(answers) == len(CATS) + len(ODD)
+    assert set(answers[: len(CATS)]) == {"cat"}
+
+
+WRONG = {
+    "no labels option": ([], "--labels"),
+    "two labels options": ([*TWO, "--label-set", "cifar10"], "2 were given"),
+    "empty labels": (["--labels", ""], "no labels"),
+    "one label": (["--labels", "cat"], "one label, 'cat'"),
+    "blank label": (["--labels", "cat,,dog"], "Label 2 is blank"),
+    "duplicate labels": (["--labels", "cat,dog,cat"], "'cat' is given twice"),
+    "long label": (["--labels", "cat," + "x" * 10_000], "10,000 characters"),
+    "10,001 labels": (["--labels", ",".join(map(str, range(10_001)))], "more than 10,000"),
+    "unknown label set": (["--label-set", "cifar11"], "Did you mean cifar10"),
+    "missing labels file": (["--labels-file", "none.txt"], "none.txt cannot be read"),
+    "template without slot": ([*TWO, "--templates", "a photo of a cat"], "no '{}'"),
+    "unknown template set": ([*TWO, "--templates", "simpel"], "Did you mean simple"),
+    "unknown model": ([*TWO, "--model", "tinny"], "'tinny' is not a known model"),
+    "missing model directory": ([*TWO, "--model", "onnx:nowhere"], "not a model directory"),
+    "top 0": ([*TWO, "--top", "0"], "--top"),
+    "unknown option": ([*TWO, "--colour"], "--colour"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_usage_exits_with_2_and_one_message(run: Run, name: str) -> None:
+    options, message = WRONG[name]
+    finished = run("classify", CAT, *options)
+    assert finished.returncode == 2
+    assert finished.stdout == ""
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_no_pictures_is_wrong_usage(run: Run) -> None:
+    assert run("classify", *TWO).returncode == 2
+
+
+def test_labels_may_be_quoted_in_any_script_or_in_a_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("\ufeffcat\n\nHund, groß\n猫の写真\n", encoding="utf-8")
+    from_file = lines(run("classify", CAT, "--labels-file", "labels.txt", "--json"))[0]
+    from_option = lines(run("classify", CAT, "--labels", 'cat, "Hund, groß", 猫の写真', "--json"))[0]
+    assert {p["label"] for p in from_file["predictions"]} == {"cat", "Hund, groß", "猫の写真"}
+    assert from_file == from_option
+
+
+def test_settings_come_from_the_environment_and_flags_win(run: Run) -> None:
+    assert "'other' is not a known model" in run("classify", CAT, *TWO, ZEROSHOT_MODEL="other").stderr
+    assert run("classify", CAT, *TWO, "--model", "tiny", ZEROSHOT_MODEL="other").returncode == 0
+    refused = run("classify", CAT, *TWO, ZEROSHOT_THREADS="many")
+    assert refused.returncode == 2
+    assert "ZEROSHOT_THREADS=many" in refused.stderr
+    limited = run("classify", CAT, *TWO, "--json", ZEROSHOT_MAX_IMAGE_PIXELS="1000")
+    assert lines(limited)[0]["error"]["type"] == "image-too-large"
+
+
+def test_torch_is_never_imported() -> None:
+    program = (
+        "import sys; sys.argv = ['zeroshot', 'classify', sys.argv[1], '--labels', 'cat,dog']\n"
+        "from zeroshot.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'open_clip', 'faiss', 'fastapi', 'sklearn', 'transformers', 'ray'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program, str(CAT)], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").stdout == f"zeroshot {zeroshot.__version__}\n"
+    assert "classify" in run("--help").stdout
+    for command in ("classify", "models", "serve"):
+        assert "Usage:" in run(command, "--help").stdout
+    assert "tiny" in run("models").stdout
+
+
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m zeroshot classify {CAT} {CAT} {CAT} --labels cat,dog --json | head -n 1"
+    finished = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path)
+    )
+    assert json.loads(finished.stdout)["model"] == "tiny"
+    assert "Traceback" not in finished.stderr
