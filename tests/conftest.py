@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -61,16 +62,15 @@ def run(tmp_path: Path) -> Run:
     return run_program
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of a running ``zeroshot serve``."""
-    folder = tmp_path_factory.mktemp("server")
+@contextmanager
+def running_server(folder: Path, *arguments: str) -> Iterator[str]:
+    """Base URL of a ``zeroshot serve`` that is ready; its log must hold no traceback in the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zeroshot", "serve", "--port", str(port)],
+            [sys.executable, "-m", "zeroshot", "serve", "--port", str(port), *arguments],
             stdout=log,
             stderr=log,
             cwd=folder,
@@ -84,6 +84,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.terminate()
         process.wait(20)
     assert "Traceback" not in (folder / "log").read_text()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Base URL of a running server of tiny."""
+    with running_server(tmp_path_factory.mktemp("server")) as url:
+        yield url
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], timeout_s: float = 60) -> None:

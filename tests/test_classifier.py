@@ -76,15 +76,18 @@ def test_a_label_list_is_embedded_once(tiny: Encoder) -> None:
     assert len(encoder.texts) == 6
 
 
-def test_templates_come_from_the_call_then_the_label_set_then_the_classifier_then_the_encoder(tiny: Encoder) -> None:
+def test_templates_come_from_the_call_then_the_classifier_then_what_suits_the_encoder(tiny: Encoder) -> None:
     encoder = Counting(tiny)
     classifier = ZeroShotClassifier(encoder, templates="by the classifier {}")
     own = LabelSet("own", (Label("cat"), Label("dog")), load_templates("by the set {}"))
     classifier.classify(CAT, own, templates="by the call {}")
     classifier.classify(CAT, own)
-    classifier.classify(CAT, ["cat", "dog"])
+    ZeroShotClassifier(encoder).classify(CAT, own)
+    encoder.template_set = "photo"
+    ZeroShotClassifier(encoder).classify(CAT, own)
     ZeroShotClassifier(encoder).classify(CAT, ["cat", "dog"])
-    assert encoder.texts[::2] == ["by the call cat", "by the set cat", "by the classifier cat", "cat"]
+    expected = ["by the call cat", "by the classifier cat", "cat", "by the set cat", "a photo of a cat."]
+    assert encoder.texts[::2] == expected
 
 
 def test_a_kept_class_matrix_cannot_be_written_to(classifier: ZeroShotClassifier) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot.encoders import Encoder, FloatArray, load_encoder
+from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
@@ -42,9 +42,12 @@ class ZeroShotClassifier:
     labels : sequence of str or Label, LabelSet, or None
         Labels used where a call gives none.
     templates : str, Path, sequence of str, TemplateSet, or None
-        Templates used where a call gives none; None takes the label set's, else what the encoder recommends.
+        Templates used where a call gives none. None takes what suits the encoder: bare names where it recommends
+        them, else the label set's own templates, else the set it recommends.
     limits : ImageLimits or None
         Limits on each picture.
+    cache : TextCache or None
+        Keeps embedded labels between processes.
 
     Examples
     --------
@@ -60,9 +63,11 @@ class ZeroShotClassifier:
         *,
         templates: Templates | None = None,
         limits: ImageLimits | None = None,
+        cache: TextCache | None = None,
     ) -> None:
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.limits = limits or ImageLimits()
+        self._cache = cache
         self._default_labels = None if labels is None else _as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
         self._matrices: OrderedDict[tuple[tuple[Label, ...], tuple[str, ...]], FloatArray] = OrderedDict()
@@ -202,14 +207,17 @@ class ZeroShotClassifier:
         label_set = self._label_set(labels)
         if templates is not None:
             chosen = load_templates(templates)
+        elif self._default_templates is not None:
+            chosen = self._default_templates
         else:
-            chosen = label_set.templates or self._default_templates or load_templates(self.encoder.template_set)
+            recommended = load_templates(self.encoder.template_set)
+            chosen = recommended if recommended.is_bare else label_set.templates or recommended
         key = (label_set.labels, chosen.templates)
         with self._lock:
             if key in self._matrices:
                 self._matrices.move_to_end(key)
                 return self._matrices[key]
-        matrix = class_matrix(self.encoder, label_set.labels, chosen)
+        matrix = class_matrix(self.encoder, label_set.labels, chosen, self._cache)
         matrix.flags.writeable = False
         with self._lock:
             self._matrices[key] = matrix

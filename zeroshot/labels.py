@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from zeroshot.definitions import Reference, find_definition, read_definition, shipped
-from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.errors import LabelError, ModelError, quote
 from zeroshot.prompts import TemplateSet, load_templates
 
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 1_000
+_PROMPT_SEPARATOR = "\x1e"  # ASCII record separator: a label is kept under its prompts, so joined
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def label_set_names() -> list[str]:
     return shipped("labels")
 
 
-def class_matrix(encoder: Encoder, labels: Sequence[Label], templates: TemplateSet) -> FloatArray:
+def class_matrix(
+    encoder: Encoder, labels: Sequence[Label], templates: TemplateSet, cache: TextCache | None = None
+) -> FloatArray:
     """Embed labels: the mean of each label's prompt embeddings, back on the unit sphere.
 
     The same as ``open_clip.build_zero_shot_classifier``, transposed.
@@ -221,6 +224,8 @@ def class_matrix(encoder: Encoder, labels: Sequence[Label], templates: TemplateS
         k labels.
     templates : TemplateSet
         For labels without descriptions.
+    cache : TextCache or None
+        Labels found there are not embedded again; the others are kept there.
 
     Returns
     -------
@@ -233,6 +238,21 @@ def class_matrix(encoder: Encoder, labels: Sequence[Label], templates: TemplateS
         If a label's prompts cancel out, or the encoder fails.
     """
     prompts = [label.prompts(templates) for label in labels]
+    if cache is None:
+        return _ensembles(encoder, labels, prompts)
+    keys = [_PROMPT_SEPARATOR.join(texts) for texts in prompts]
+    known = cache.get_many(encoder.fingerprint, keys)
+    new = [i for i, key in enumerate(keys) if key not in known]
+    if new:
+        rows = _ensembles(encoder, [labels[i] for i in new], [prompts[i] for i in new])
+        fresh = {keys[i]: row for i, row in zip(new, rows, strict=True)}
+        cache.put_many(encoder.fingerprint, fresh)
+        known.update(fresh)
+    return np.stack([known[key] for key in keys])
+
+
+def _ensembles(encoder: Encoder, labels: Sequence[Label], prompts: Sequence[Sequence[str]]) -> FloatArray:
+    """One unit row per label: the normalised mean of its prompts' embeddings."""
     distinct = list(dict.fromkeys(text for texts in prompts for text in texts))
     row_of = {text: row for row, text in enumerate(distinct)}
     rows = encoder.encode_texts(distinct)

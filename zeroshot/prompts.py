@@ -35,6 +35,11 @@ class TemplateSet:
     name: str
     templates: tuple[str, ...]
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is the label as it stands."""
+        return self.templates == (SLOT,)
+
     def fill(self, label: str) -> list[str]:
         """Put a label's name into every template.
 

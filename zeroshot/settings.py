@@ -27,8 +27,13 @@ class Settings(BaseSettings):
         description="Folder for everything zeroshot keeps.",
     )
     model: str = Field("tiny", min_length=1, description="Model spec used when none is given.")
+    device: str = Field("auto", min_length=1, description="Device of open_clip models: auto, cpu, cuda, cuda:1, mps.")
+    precision: str = Field("auto", description="Precision of open_clip models: auto, fp32, fp16, bf16.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of an encoder; 0 is every core.")
     batch_size: int = Field(16, ge=1, le=4096, description="Pictures or texts encoded at once.")
+    text_cache_bytes: int = Field(
+        2**30, ge=0, description="Most text embeddings kept in the home folder, in bytes; 0 is none."
+    )
     max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest encoded picture read, in bytes.")
     max_image_pixels: int = Field(89_478_485, ge=1, description="Most pixels of a picture, checked before decoding.")
     max_image_side: int = Field(

@@ -13,6 +13,7 @@ import typer
 
 from zeroshot import __version__
 from zeroshot.cli.classify import classify
+from zeroshot.cli.export import export
 from zeroshot.cli.models import models
 from zeroshot.cli.serve import serve
 from zeroshot.errors import ZeroshotError
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(classify)
+app.command()(export)
 app.command()(models)
 app.command()(serve)
 

@@ -33,6 +33,8 @@ def classify(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show per picture.")] = 5,
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
+    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="For open_clip models: auto, fp32, fp16, bf16.")] = None,
     threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 is every core.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture and line.")] = False,
 ) -> None:
@@ -40,33 +42,31 @@ def classify(
 
     Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
     """
-    from zeroshot.classifier import ZeroShotClassifier
-    from zeroshot.cli.inputs import choose_labels, find_pictures, limits_from
+    from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress
-    from zeroshot.encoders import load_encoder
     from zeroshot.prompts import load_templates
 
     settings = load_settings()
-    limits = limits_from(settings)
     chosen = choose_labels(labels, labels_file, label_set)
     template_set = None if templates is None else load_templates(templates)
-    pictures = find_pictures(paths, limits)
-    encoder = load_encoder(
-        model or settings.model,
-        threads=settings.threads if threads is None else threads,
-        batch_size=settings.batch_size,
-    )
-    classifier = ZeroShotClassifier(encoder, chosen, templates=template_set, limits=limits)
+    pictures = find_pictures(paths, limits_from(settings))
+    classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     renderer = Renderer()
     failures = 0
     outcomes = classifier.classify_stream(
-        (picture.source for picture in pictures), templates=template_set, top_k=top, batch_size=settings.batch_size
+        (picture.source for picture in pictures),
+        chosen,
+        templates=template_set,
+        top_k=top,
+        batch_size=settings.batch_size,
     )
     with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
         for picture, (_, outcome) in zip(pictures, outcomes, strict=True):
             failures += isinstance(outcome, Exception)
             if json_lines:
-                sys.stdout.write(json.dumps(_record(picture.path, outcome, encoder.spec), ensure_ascii=False) + "\n")
+                sys.stdout.write(
+                    json.dumps(_record(picture.path, outcome, classifier.encoder.spec), ensure_ascii=False) + "\n"
+                )
             else:
                 renderer.show(picture.path, outcome)
             advance()

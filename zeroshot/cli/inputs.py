@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.encoders import TextCache, load_encoder
 from zeroshot.errors import ImageError, ImageNotFound, LabelError
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import LabelSet, load_label_set, parse_labels
@@ -76,6 +78,42 @@ def limits_from(settings: Settings) -> ImageLimits:
         max_side=settings.max_image_side,
         allow_urls=settings.allow_urls,
     )
+
+
+def build_classifier(
+    settings: Settings, *, model: str | None, device: str | None, precision: str | None, threads: int | None = None
+) -> ZeroShotClassifier:
+    """Put the classifier together from the settings and the flags that override them.
+
+    Parameters
+    ----------
+    settings : Settings
+        The program's settings.
+    model : str or None
+        Flag; None leaves the setting.
+    device : str or None
+        Flag; None leaves the setting.
+    precision : str or None
+        Flag; None leaves the setting.
+    threads : int or None
+        Flag; None leaves the setting.
+
+    Returns
+    -------
+    ZeroShotClassifier
+        Ready to classify.
+    """
+    encoder = load_encoder(
+        model or settings.model,
+        device=device or settings.device,
+        precision=precision or settings.precision,
+        threads=settings.threads if threads is None else threads,
+        batch_size=settings.batch_size,
+    )
+    cache = None
+    if settings.text_cache_bytes > 0:
+        cache = TextCache(settings.home / "text-embeddings.sqlite3", max_bytes=settings.text_cache_bytes)
+    return ZeroShotClassifier(encoder, limits=limits_from(settings), cache=cache)
 
 
 def find_pictures(words: Sequence[str], limits: ImageLimits) -> list[Picture]:

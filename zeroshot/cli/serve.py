@@ -15,18 +15,17 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 picks a free one. [default: ZEROSHOT_PORT, else 8000]")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
+    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="For open_clip models: auto, fp32, fp16, bf16.")] = None,
 ) -> None:
     """Serve the HTTP API; /docs describes it."""
     import uvicorn
 
-    from zeroshot.classifier import ZeroShotClassifier
-    from zeroshot.cli.inputs import limits_from
-    from zeroshot.encoders import load_encoder
+    from zeroshot.cli.inputs import build_classifier
     from zeroshot.service import create_app
 
     settings = load_settings()
-    encoder = load_encoder(model or settings.model, threads=settings.threads, batch_size=settings.batch_size)
-    app = create_app(ZeroShotClassifier(encoder, limits=limits_from(settings)))
+    app = create_app(build_classifier(settings, model=model, device=device, precision=precision))
     uvicorn.run(
         app,
         host=settings.host if host is None else host,

@@ -2,5 +2,6 @@
 
 from zeroshot.encoders.base import Encoder, FloatArray
 from zeroshot.encoders.registry import load_encoder
+from zeroshot.encoders.text_cache import TextCache
 
-__all__ = ["Encoder", "FloatArray", "load_encoder"]
+__all__ = ["Encoder", "FloatArray", "TextCache", "load_encoder"]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from zeroshot.encoders.prefix_tree import Packed, pack
 from zeroshot.errors import ModelCorrupt, OptionError
 from zeroshot.images import Preprocessing
 
@@ -94,6 +95,12 @@ class TwoTowerEncoder(ABC):
     tokens_per_batch: ClassVar[int] = 2048
     """Texts share a batch up to this many tokens, so that many short texts fill the machine as few long ones do."""
 
+    nodes_per_pack: ClassVar[int] = 256
+    """Size of a pack of causal texts: from here on larger ones cost more attention than they save overhead."""
+
+    causal_texts: bool = False
+    """Whether a token sees only those before it, and a text's vector is read at its last one: such texts are packed."""
+
     def __init__(
         self,
         *,
@@ -163,7 +170,10 @@ class TwoTowerEncoder(ABC):
         return self._unit(rows)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed texts, the shortest first, each batch cut to its longest member.
+        """Embed texts without computing anything twice or for nothing.
+
+        Causal towers get texts packed, their common beginnings computed once (see ``prefix_tree``); other towers get
+        batches of similar length.
 
         Parameters
         ----------
@@ -180,10 +190,16 @@ class TwoTowerEncoder(ABC):
         ModelCorrupt
             If the tower answers with NaN, infinity or a zero vector.
         """
-        token_ids = self._tokenize(texts)
+        return self._encode_token_ids(self._tokenize(texts))
+
+    def _encode_token_ids(self, token_ids: list[list[int]]) -> FloatArray:
+        result = np.empty((len(token_ids), self.dim), dtype=np.float32)
+        if self.causal_texts:
+            for packed in pack(token_ids, self.nodes_per_pack):
+                result[packed.members] = self._unit([self._packed_text_tower(packed)])
+            return result
         lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
         order = np.argsort(lengths, kind="stable")
-        result = np.empty((len(texts), self.dim), dtype=np.float32)
         start = 0
         while start < len(order):
             stop = self._batch_end(lengths[order], start)
@@ -219,4 +235,8 @@ class TwoTowerEncoder(ABC):
 
     @abstractmethod
     def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
-        """One batch of token ids to (n, dim) float32, any norm."""
+        """One batch of token ids to (n, dim) float32, any norm; for towers that are not causal."""
+
+    @abstractmethod
+    def _packed_text_tower(self, packed: Packed) -> FloatArray:
+        """One pack of token ids to (members, dim) float32, any norm; for causal towers."""

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zeroshot.encoders.cleaning import cleaner
 from zeroshot.errors import ModelCorrupt, ModelUnavailable
 from zeroshot.images import Preprocessing
 
@@ -44,8 +45,14 @@ class ModelConfig:
         Token that fills a batch's shorter texts.
     pad_to_context : bool
         Whether texts must be padded to `context_length` rather than to the batch's longest.
+    end_id : int or None
+        Token at which a causal text tower reads a text's vector; what follows it is dropped.
+    text_cleaning : {"none", "whitespace", "lower", "canonicalize"}
+        What is done to a text before it is tokenised; see ``zeroshot.encoders.cleaning``.
+    one_image_at_a_time : bool
+        Whether pictures must not share a run, because dynamic quantisation would scale them together.
     precision : str
-        "fp32" or "int8".
+        "fp32" or "int8" (image tower).
     made_with : dict of str to str
         Versions of the packages that wrote it.
     files : dict of str to str
@@ -61,6 +68,9 @@ class ModelConfig:
     context_length: int
     pad_id: int
     pad_to_context: bool = False
+    end_id: int | None = None
+    text_cleaning: str = "none"
+    one_image_at_a_time: bool = False
     precision: str = "fp32"
     made_with: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -126,6 +136,7 @@ def read_config(directory: Path) -> ModelConfig:
         if (version := raw.pop("format")) != FORMAT:
             raise ModelCorrupt(f"{manifest} has format {version}; this version reads {FORMAT}.", "Export it again.")
         config = ModelConfig(**{**raw, "preprocessing": Preprocessing.from_dict(raw["preprocessing"])})
+        cleaner(config.text_cleaning)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelCorrupt(
             f"{manifest} is damaged: {type(error).__name__}: {error}.", "Export the model again."

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import tokenizers
 
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
+from zeroshot.encoders.cleaning import cleaner
 from zeroshot.encoders.model_directory import read_config
+from zeroshot.encoders.prefix_tree import Packed
 from zeroshot.errors import ModelCorrupt, OptionError
 
 
@@ -64,6 +67,8 @@ class OnnxEncoder(TwoTowerEncoder):
         self._image_session = self._load_session(directory / "image.onnx")
         self._text_session = self._load_session(directory / "text.onnx")
         self._text_inputs = {argument.name for argument in self._text_session.get_inputs()}
+        self.causal_texts = "visible" in self._text_inputs
+        self._clean = cleaner(config.text_cleaning)
 
     def _load_tokenizer(self, path: Path) -> tokenizers.Tokenizer:
         try:
@@ -85,20 +90,40 @@ class OnnxEncoder(TwoTowerEncoder):
             raise ModelCorrupt(f"{path} cannot be loaded: {error}.", "Export the model again.") from error
 
     def _image_tower(self, pixels: FloatArray) -> FloatArray:
-        (rows,) = self._image_session.run(None, {"pixels": pixels})
-        return np.asarray(rows, dtype=np.float32)
+        if self._config.one_image_at_a_time:
+            rows = [self._image_session.run(None, {"pixels": pixels[i : i + 1]})[0] for i in range(len(pixels))]
+            return np.concatenate(rows).astype(np.float32, copy=False)
+        (features,) = self._image_session.run(None, {"pixels": pixels})
+        return np.asarray(features, dtype=np.float32)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch([self._clean(text) for text in texts])]
+        end, length = self._config.end_id, self._config.context_length
+        if end is not None:
+            rows = [ids[: ids.index(end) + 1] if end in ids else ids for ids in rows]
+        if self._config.pad_to_context:
+            rows = [ids + [self._config.pad_id] * (length - len(ids)) for ids in rows]
+        return rows
 
     def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
         longest = max(len(ids) for ids in token_ids)
-        length = self._config.context_length if self._config.pad_to_context else longest
-        input_ids = np.full((len(token_ids), length), self._config.pad_id, dtype=np.int64)
+        input_ids = np.full((len(token_ids), longest), self._config.pad_id, dtype=np.int64)
         attention_mask = np.zeros_like(input_ids)
         for row, ids in enumerate(token_ids):
             input_ids[row, : len(ids)] = ids
             attention_mask[row, : len(ids)] = 1
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self._run_text({"input_ids": input_ids, "attention_mask": attention_mask})
+
+    def _packed_text_tower(self, packed: Packed) -> FloatArray:
+        return self._run_text(
+            {
+                "tokens": packed.tokens,
+                "positions": packed.positions,
+                "visible": packed.visible,
+                "leaves": packed.leaves,
+            }
+        )
+
+    def _run_text(self, inputs: dict[str, np.ndarray[Any, Any]]) -> FloatArray:
         (rows,) = self._text_session.run(None, {k: v for k, v in inputs.items() if k in self._text_inputs})
         return np.asarray(rows, dtype=np.float32)

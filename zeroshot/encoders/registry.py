@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from zeroshot.encoders.base import Encoder
-from zeroshot.errors import UnknownModel, quote
+from zeroshot.errors import OptionError, UnknownModel, quote
 
 TINY_DIRECTORY = Path(str(files("zeroshot"))) / "data" / "tiny"
 """The model directory of the embedded model."""
 
+_PACKAGE = Path(str(files("zeroshot")))
+PHOTOS = next(p for p in (_PACKAGE / "data" / "photos", _PACKAGE.parent / "examples" / "photos") if p.is_dir())
+"""A few real photos, for proving that two encoders agree: inside the installed package, or beside it in a checkout."""
 
-def load_encoder(spec: str = "tiny", *, threads: int = 0, batch_size: int = 16) -> Encoder:
+
+def load_encoder(
+    spec: str = "tiny", *, threads: int = 0, batch_size: int = 16, device: str = "auto", precision: str = "auto"
+) -> Encoder:
     """Load the encoder that a model spec names.
 
     Parameters
     ----------
     spec : str
-        ``tiny`` (embedded), or ``onnx:DIRECTORY`` (a model directory).
+        ``tiny`` (embedded), ``onnx:DIRECTORY`` (a model directory), or an open_clip model: ``ARCH:TAG``,
+        ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME``, ``local-dir:/path``.
     threads : int
         CPU threads; 0 is every core this process may use.
     batch_size : int
         Pictures given to the image tower at once.
+    device : str
+        For open_clip models: "auto" or a torch device. Model directories are served on the CPU.
+    precision : str
+        For open_clip models: "auto", "fp32", "fp16" or "bf16". A model directory has its own.
 
     Returns
     -------
@@ -37,20 +49,38 @@ def load_encoder(spec: str = "tiny", *, threads: int = 0, batch_size: int = 16) 
         If its files are not here.
     ModelCorrupt
         If its files are damaged.
+    OptionError
+        If `device` or `precision` is not usable.
 
     Examples
     --------
     >>> load_encoder("tiny").dim
     640
     """
-    from zeroshot.encoders.onnx import OnnxEncoder
+    if spec == "tiny" or spec.startswith("onnx:"):
+        if device not in ("auto", "cpu"):
+            raise OptionError(
+                f"{quote(spec)} runs on the CPU, not on {device!r}.", "Leave the device out.", field="device"
+            )
+        from zeroshot.encoders.onnx import OnnxEncoder
 
-    if spec == "tiny":
-        return OnnxEncoder(TINY_DIRECTORY, spec=spec, threads=threads, batch_size=batch_size)
-    if spec.startswith("onnx:"):
-        return OnnxEncoder(spec.removeprefix("onnx:"), spec=spec, threads=threads, batch_size=batch_size)
-    raise UnknownModel(
-        f"{quote(spec)} is not a known model.",
-        "Use 'tiny' or 'onnx:DIRECTORY'; 'zeroshot models' lists what there is.",
-        field="model",
-    )
+        directory = TINY_DIRECTORY if spec == "tiny" else spec.removeprefix("onnx:")
+        return OnnxEncoder(directory, spec=spec, threads=threads, batch_size=batch_size)
+    if ":" not in spec and not _is_architecture(spec):
+        raise UnknownModel(
+            f"{quote(spec)} is not a known model.",
+            "Use 'tiny', 'onnx:DIRECTORY' or an open_clip model such as 'ViT-B-32:laion2b_s34b_b79k'; "
+            "'zeroshot models' lists what there is.",
+            field="model",
+        )
+    from zeroshot.encoders.openclip import OpenClipEncoder
+
+    return OpenClipEncoder(spec, device=device, precision=precision, threads=threads, batch_size=batch_size)
+
+
+def _is_architecture(spec: str) -> bool:
+    """Whether a spec without weights is at least an architecture, without importing torch to find out."""
+    package = find_spec("open_clip")
+    folders = (package.submodule_search_locations if package else None) or []
+    names = {path.stem for folder in folders for path in (Path(folder) / "model_configs").glob("*.json")}
+    return spec.replace("/", "-") in names

@@ -1,0 +1,103 @@
+"""Causal text towers of open_clip: which models have one, and its forward over packed texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from open_clip.transformer import TextTransformer
+
+
+def causal_text_tower(model: Any) -> Any:
+    """Find the module with the text tower's parts, if a text's vector depends on nothing after its end-of-text token.
+
+    That holds for causal towers pooled there; not for those that attend both ways (SigLIP, MobileCLIP), append a class
+    token (CoCa), pool elsewhere, or are not open_clip's own (Hugging Face encoders).
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        An open_clip model.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        The model itself or its ``text``; None where the texts need their full length.
+    """
+    tower = getattr(model, "text", None)
+    if tower is None:
+        pool, mask = getattr(model, "text_pool_type", None), getattr(model, "attn_mask", None)
+        return model if mask is not None and pool in ("argmax", "eos") else None
+    if not isinstance(tower, TextTransformer):
+        return None
+    causal = tower.attn_mask is not None and tower.cls_emb is None and not tower.use_pad_mask
+    return tower if causal and tower.pool_type in ("argmax", "eos") else None
+
+
+def pooled_position(row: list[int], tower: Any) -> int:
+    """Find where ``open_clip.transformer.text_global_pool`` reads a text's vector.
+
+    Parameters
+    ----------
+    row : list of int
+        Token ids.
+    tower : torch.nn.Module
+        As ``causal_text_tower`` finds it.
+
+    Returns
+    -------
+    int
+        A position in `row`.
+    """
+    if getattr(tower, "text_pool_type", None) == "eos" or getattr(tower, "pool_type", None) == "eos":
+        end = getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
+        return row.index(end) if end in row else 0
+    return row.index(max(row))
+
+
+class PackedTextTower(torch.nn.Module):
+    """A causal text tower's forward over packed texts: ``CLIP.encode_text`` with any positions and any mask.
+
+    Parameters
+    ----------
+    tower : torch.nn.Module
+        The module with the text tower's parts, as ``causal_text_tower`` finds it.
+    """
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, leaves: torch.Tensor
+    ) -> torch.Tensor:
+        """Embed packed texts.
+
+        Parameters
+        ----------
+        tokens : torch.Tensor of int64, shape (n,)
+            Token of each node.
+        positions : torch.Tensor of int64, shape (n,)
+            Position of each node.
+        visible : torch.Tensor of bool, shape (n, n)
+            Whether the row's node may attend to the column's.
+        leaves : torch.Tensor of int64, shape (m,)
+            Node of each text's last token.
+
+        Returns
+        -------
+        torch.Tensor, shape (m, dim)
+            One row per text, any norm.
+        """
+        tower: Any = self.tower
+        dtype = tower.transformer.get_cast_dtype()
+        mask = torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, float("-inf"))
+        states = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[positions].to(dtype)
+        states = tower.transformer(states.unsqueeze(0), attn_mask=mask)[0]
+        pooled = tower.ln_final(states)[leaves]
+        projection = tower.text_projection
+        if isinstance(projection, torch.nn.Linear):
+            pooled = projection(pooled)
+        elif projection is not None:
+            pooled = pooled @ projection
+        return pooled  # type: ignore[no-any-return]

@@ -1,0 +1,227 @@
+"""Text embeddings kept on disk, so that a label set is embedded once, whichever process asks for it next.
+
+Memory in front, SQLite behind. It is a cache: whatever goes wrong with its file costs time and a warning, never an
+answer. It knows keys and vectors; it does not know encoders or labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from zeroshot.encoders.base import FloatArray
+from zeroshot.errors import OptionError
+
+_LOG = logging.getLogger(__name__)
+_VERSION = 1
+_CHECK_BYTES = 8
+_KEYS_PER_QUERY = 500
+_TOUCH_AFTER_S = 3600.0  # how stale "last used" may get, so that reading seldom writes
+_SCHEMA = """
+CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL);
+CREATE INDEX embeddings_used ON embeddings (used);
+"""
+
+
+class TextCache:
+    """Vectors by (encoder fingerprint, text); safe for several threads and processes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The SQLite file; it and its folder are made when missing. A damaged file is replaced, with a warning.
+    max_bytes : int
+        Bound on the vectors kept on disk; the least recently used go first.
+    max_memory_bytes : int
+        Bound on the vectors kept in memory.
+
+    Raises
+    ------
+    OptionError
+        If a bound is negative.
+    """
+
+    def __init__(self, path: str | Path, *, max_bytes: int = 2**30, max_memory_bytes: int = 64 * 2**20) -> None:
+        if min(max_bytes, max_memory_bytes) < 0:
+            raise OptionError(f"A cache cannot have {min(max_bytes, max_memory_bytes)} bytes.", "Use 0 or more.")
+        self.path = Path(path)
+        self.max_bytes = max_bytes
+        self.max_memory_bytes = max_memory_bytes
+        self._memory: OrderedDict[bytes, FloatArray] = OrderedDict()
+        self._memory_bytes = 0
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._unusable = False
+
+    def get_many(self, fingerprint: str, texts: Sequence[str]) -> dict[str, FloatArray]:
+        """Look texts up.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the encoder.
+        texts : sequence of str
+            What was embedded.
+
+        Returns
+        -------
+        dict of str to ndarray of float32, shape (dim,)
+            What is known; the rest is absent.
+        """
+        keys = {_key(fingerprint, text): text for text in texts}
+        found: dict[str, FloatArray] = {}
+        with self._lock:
+            missing = []
+            for key, text in keys.items():
+                if key in self._memory:
+                    self._memory.move_to_end(key)
+                    found[text] = self._memory[key]
+                else:
+                    missing.append(key)
+            for key, vector in self._read(missing).items():
+                self._remember(key, vector)
+                found[keys[key]] = vector
+        return found
+
+    def put_many(self, fingerprint: str, vectors: Mapping[str, FloatArray]) -> None:
+        """Keep vectors.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the encoder.
+        vectors : mapping of str to ndarray of float32, shape (dim,)
+            Texts and what they were embedded to.
+        """
+        rows = []
+        with self._lock:
+            for text, vector in vectors.items():
+                key, own = _key(fingerprint, text), np.array(vector, dtype=np.float32)
+                own.flags.writeable = False
+                self._remember(key, own)
+                rows.append((key, _seal(own), time.time()))
+            if rows:
+                self._on_disk(lambda database: self._write(database, rows))
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _remember(self, key: bytes, vector: FloatArray) -> None:
+        old = self._memory.pop(key, None)
+        self._memory_bytes += vector.nbytes - (0 if old is None else old.nbytes)
+        self._memory[key] = vector
+        while self._memory_bytes > self.max_memory_bytes and self._memory:
+            self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
+        found: dict[bytes, FloatArray] = {}
+        now = time.time()
+
+        def look_up(database: sqlite3.Connection) -> None:
+            stale = []
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                part = keys[start : start + _KEYS_PER_QUERY]
+                query = f"SELECT key, vector, used FROM embeddings WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608
+                for key, sealed, used in database.execute(query, part):
+                    vector = _unseal(sealed)
+                    if vector is not None:
+                        found[key] = vector
+                        if now - used > _TOUCH_AFTER_S:
+                            stale.append((now, key))
+            if stale:
+                database.executemany("UPDATE embeddings SET used = ? WHERE key = ?", stale)
+
+        if keys:
+            self._on_disk(look_up)
+        return found
+
+    def _write(self, database: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, float]]) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
+        self._evict(database)
+        database.execute("COMMIT")
+
+    def _evict(self, database: sqlite3.Connection) -> None:
+        """Drop the least recently used rows, a tenth more than needed so that it is seldom done."""
+        (size,) = database.execute("SELECT coalesce(sum(length(vector)), 0) FROM embeddings").fetchone()
+        if size <= self.max_bytes:
+            return
+        for key, length in database.execute("SELECT key, length(vector) FROM embeddings ORDER BY used").fetchall():
+            if size <= self.max_bytes * 9 // 10:
+                break
+            database.execute("DELETE FROM embeddings WHERE key = ?", (key,))
+            size -= length
+
+    def _on_disk(self, action: Callable[[sqlite3.Connection], None]) -> None:
+        """Do something with the file; what goes wrong is logged, and a damaged file is replaced and tried again."""
+        for _ in range(2):
+            if self._unusable:
+                return
+            try:
+                if self._connection is None:
+                    self._connection = self._open()
+                action(self._connection)
+                return
+            except sqlite3.OperationalError as error:  # locked for long, read-only, disk full: do without
+                _LOG.warning("the text cache %s is not usable now: %s", self.path, error)
+                self._unusable = self._connection is None
+                if self._connection is not None and self._connection.in_transaction:
+                    self._connection.rollback()
+                return
+            except sqlite3.DatabaseError as error:
+                _LOG.warning("the text cache %s is damaged (%s) and is rebuilt", self.path, error)
+                self.close()
+                for suffix in ("", "-wal", "-shm"):
+                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            except OSError as error:
+                _LOG.warning("the text cache %s cannot be made: %s", self.path, error)
+                self._unusable = True
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.execute("BEGIN IMMEDIATE")
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version != _VERSION:
+                database.execute("DROP TABLE IF EXISTS embeddings")
+                for statement in _SCHEMA.strip().split("\n"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_VERSION}")
+            database.execute("COMMIT")
+        except sqlite3.Error:
+            database.close()
+            raise
+        return database
+
+
+def _key(fingerprint: str, text: str) -> bytes:
+    return hashlib.blake2b(f"{fingerprint}\0{text}".encode("utf-8", "surrogatepass"), digest_size=20).digest()
+
+
+def _seal(vector: FloatArray) -> bytes:
+    """The vector's bytes and a checksum, as a flipped bit in a page is not SQLite's to notice."""
+    content = vector.astype("<f4").tobytes()
+    return content + hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest()
+
+
+def _unseal(sealed: bytes) -> FloatArray | None:
+    content, check = sealed[:-_CHECK_BYTES], sealed[-_CHECK_BYTES:]
+    if hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest() != check:
+        return None
+    vector: FloatArray = np.frombuffer(content, dtype="<f4").astype(np.float32, copy=False)
+    return vector
