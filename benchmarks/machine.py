@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -27,13 +28,30 @@ def describe_machine(*packages: str) -> str:
     return f"{cpu}, {cores} cores, Python {platform.python_version()}, {', '.join(versions)}"
 
 
-def interleave(sides: dict[str, Callable[[], object]], *, rounds: int = 7, warmup: int = 1) -> dict[str, float]:
-    """Median seconds of each side, run in turn so that the machine's mood strikes all alike."""
+def interleave(
+    sides: dict[str, Callable[[], object]], *, rounds: int = 7, warmup: int = 1, pause_s: float = 0.05
+) -> dict[str, float]:
+    """Median seconds of each side, run in turn so that the machine's mood strikes all alike.
+
+    The pause lets one side's worker threads, which spin for a while, go to sleep before the next is timed.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(warmup + rounds):
         for name, run in sides.items():
+            time.sleep(pause_s)
             start = time.perf_counter()
             run()
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in times.items()}
+
+
+def save_json(name: str, machine: str, rows: list[dict[str, object]]) -> Path:
+    """Keep a run's rows in benchmarks/results, in the place of older ones of the same name."""
+    path = Path(__file__).parent / "results" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    if path.exists():
+        measured = {row["what"] for row in rows}
+        rows = [row for row in json.loads(path.read_text())["rows"] if row["what"] not in measured] + rows
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    return path

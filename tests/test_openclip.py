@@ -31,7 +31,8 @@ from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, OptionEr
 from zeroshot.images import load
 from zeroshot.labels import class_matrix, parse_labels
 
-PICTURES = [cat(), cat().rotate(90, expand=True), Image.open(PHOTOS / "coffee.jpg"), Image.new("RGB", (9, 70), "red")]
+COFFEE = Image.open(PHOTOS / "coffee.jpg").convert("RGB")
+PICTURES = [cat(), cat().rotate(90, expand=True), COFFEE, Image.new("RGB", (9, 70), "red")]
 TEXTS = [
     "cat",
     "",
@@ -138,7 +139,7 @@ def test_shared_beginnings_are_packed_once() -> None:
 
 def test_drafting_a_large_jpeg_keeps_its_embedding(encoders: dict[str, OpenClipEncoder]) -> None:
     encoder = encoders["clip"]
-    photo = encode(Image.open(PHOTOS / "coffee.jpg").resize((3000, 2000)), "JPEG", quality=92)
+    photo = encode(COFFEE.resize((3000, 2000)), "JPEG", quality=92)
     drafted = load(photo, enough=encoder.preprocessing.enough)
     assert drafted.width < 3000
     whole, small = encoder.encode_images([load(photo), drafted])

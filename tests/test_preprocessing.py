@@ -36,9 +36,9 @@ def test_it_equals_open_clips_transform(
     ours = Preprocessing(size, MEAN, STD, interpolation, resize_mode, fill_color=7)(image)
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
-    if picture_size == (37, 1001) and resize_mode == "shortest":  # very long: cut first, so the middle, give or take
-        assert ours.shape == theirs.shape
-        assert np.abs(ours - theirs).mean() < 0.05
+    if resize_mode == "shortest" and picture_size == (37, 1001):  # very long: resized through a box
+        assert np.abs(ours - theirs).max() < 2.2 / (255 * min(STD))  # two grey levels
+        assert (np.abs(ours - theirs) > 1e-5).mean() < 0.001
     else:
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

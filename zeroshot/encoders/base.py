@@ -29,8 +29,6 @@ class Encoder(Protocol):
     ----------
     spec : str
         The model spec it was loaded from.
-    fingerprint : str
-        sha256, in hex, of weights, configuration and preprocessing: equal means the same vectors.
     dim : int
         Length of a vector.
     logit_scale : float
@@ -44,12 +42,16 @@ class Encoder(Protocol):
     """
 
     spec: str
-    fingerprint: str
     dim: int
     logit_scale: float
     logit_bias: float | None
     preprocessing: Preprocessing
     template_set: str
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, of weights, configuration and preprocessing: equal means the same vectors."""
+        ...
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
         """Embed preprocessed pictures: (n, 3, h, w) float32 to (n, dim) float32 unit rows."""
@@ -71,8 +73,6 @@ class TwoTowerEncoder(ABC):
     ----------
     spec : str
         The model spec it was loaded from.
-    fingerprint : str
-        See `Encoder`.
     dim : int
         Length of a vector.
     logit_scale : float
@@ -105,7 +105,6 @@ class TwoTowerEncoder(ABC):
         self,
         *,
         spec: str,
-        fingerprint: str,
         dim: int,
         logit_scale: float,
         logit_bias: float | None,
@@ -116,7 +115,6 @@ class TwoTowerEncoder(ABC):
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is below 1.", "Use 1 or more.", field="batch_size")
         self.spec = spec
-        self.fingerprint = fingerprint
         self.dim = dim
         self.logit_scale = logit_scale
         self.logit_bias = logit_bias
@@ -224,6 +222,11 @@ class TwoTowerEncoder(ABC):
             )
         unit: FloatArray = (matrix / norms).astype(np.float32, copy=False)
         return unit
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """See `Encoder`."""
 
     @abstractmethod
     def _image_tower(self, pixels: FloatArray) -> FloatArray:

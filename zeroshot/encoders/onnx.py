@@ -53,7 +53,6 @@ class OnnxEncoder(TwoTowerEncoder):
         config = read_config(directory)
         super().__init__(
             spec=spec or f"onnx:{directory}",
-            fingerprint=config.fingerprint,
             dim=config.dim,
             logit_scale=config.logit_scale,
             logit_bias=config.logit_bias,
@@ -69,6 +68,11 @@ class OnnxEncoder(TwoTowerEncoder):
         self._text_inputs = {argument.name for argument in self._text_session.get_inputs()}
         self.causal_texts = "visible" in self._text_inputs
         self._clean = cleaner(config.text_cleaning)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256, in hex, of everything that decides the vectors."""
+        return self._config.fingerprint
 
     def _load_tokenizer(self, path: Path) -> tokenizers.Tokenizer:
         try:

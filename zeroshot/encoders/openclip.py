@@ -75,7 +75,6 @@ class OpenClipEncoder(TwoTowerEncoder):
         self.packed_tower = PackedTextTower(tower)
         super().__init__(
             spec=spec,
-            fingerprint="",
             dim=_embed_dim(self.model),
             logit_scale=float(self.model.logit_scale.detach().float().exp().mean()),
             logit_bias=None if self.model.logit_bias is None else float(self.model.logit_bias.detach().float().mean()),
@@ -84,17 +83,9 @@ class OpenClipEncoder(TwoTowerEncoder):
             batch_size=batch_size,
         )
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256, in hex, of weights, architecture, preprocessing and precision; computed when first asked for."""
-        return self._fingerprint
-
-    @fingerprint.setter
-    def fingerprint(self, value: str) -> None:
-        """Do nothing: the base class's constructor assigns what is computed lazily here."""
-
-    @cached_property
-    def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.preprocessing.to_dict(), self.precision]).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())

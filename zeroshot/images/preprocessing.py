@@ -19,8 +19,11 @@ from zeroshot.errors import ModelCorrupt
 ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
+_LONGEST = 8
+"""A picture that would be this many times longer than the input is resized through a box, so that a 1 x 5000 one does
+not become 224 x 1,120,000 on the way; rounding then differs by a grey level or two here and there."""
+
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_MAX_ASPECT = 8  # a picture longer than this is cut to its middle before "shortest" resizing, which crops there anyway
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,20 @@ class Preprocessing:
             fitted = self._pad_longest(image)
         else:
             fitted = self._crop_shortest(image)
-        scale, offset = self._affine
-        channels_last = np.asarray(fitted, dtype=np.float32) * scale + offset
-        return np.ascontiguousarray(channels_last.transpose(2, 0, 1))
+        levels = np.asarray(fitted)
+        pixels = np.empty((3, *self.size), dtype=np.float32)
+        for channel, (scale, offset) in enumerate(self._affine):
+            np.multiply(levels[..., channel], scale, out=pixels[channel])
+            pixels[channel] += offset
+        return pixels
 
     @cached_property
-    def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """(x / 255 - mean) / std as x * scale + offset."""
-        mean, std = np.array(self.mean), np.array(self.std)
-        return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+    def _affine(self) -> list[tuple[np.float32, np.float32]]:
+        """(x / 255 - mean) / std as x * scale + offset, per channel."""
+        return [
+            (np.float32(1 / (255 * std)), np.float32(-mean / std))
+            for mean, std in zip(self.mean, self.std, strict=True)
+        ]
 
     def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
         height, width = size
@@ -134,20 +142,27 @@ class Preprocessing:
         return image.resize((width, height), _RESAMPLING[self.interpolation])
 
     def _crop_shortest(self, image: Image.Image) -> Image.Image:
-        image = _cut_to_aspect(image, _MAX_ASPECT)
         width, height = image.size
         target_height, target_width = self.size
         if target_height == target_width:  # torchvision.transforms.Resize(int)
             short = self.resize_to or target_height
-            if width <= height:
-                resized = self._resize(image, (int(short * height / width), short))
-            else:
-                resized = self._resize(image, (short, int(short * width / height)))
+            tall = width <= height
+            new_width = short if tall else int(short * width / height)
+            new_height = int(short * height / width) if tall else short
+            resampling = _RESAMPLING[self.interpolation]
         else:  # open_clip.transform.ResizeKeepRatio, which is always bicubic here
             ratio = min(height / target_height, width / target_width)
-            new = (round(width / ratio), round(height / ratio))
-            resized = image if image.size == new else image.resize(new, Image.Resampling.BICUBIC)
-        return _center_crop(resized, self.size)
+            new_width, new_height = round(width / ratio), round(height / ratio)
+            resampling = Image.Resampling.BICUBIC
+        left, top = round((new_width - target_width) / 2), round((new_height - target_height) / 2)
+        crop = (left, top, left + target_width, top + target_height)
+        if (new_width, new_height) == image.size:
+            return image.crop(crop)
+        if max(new_width, new_height) <= _LONGEST * max(self.size):
+            return image.resize((new_width, new_height), resampling).crop(crop)
+        across, down = width / new_width, height / new_height
+        box = (left * across, top * down, min(width, crop[2] * across), min(height, crop[3] * down))
+        return image.resize((target_width, target_height), resampling, box=box)
 
     def _pad_longest(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -158,19 +173,3 @@ class Preprocessing:
         canvas = Image.new("RGB", (target_width, target_height), (self.fill_color,) * 3)
         canvas.paste(resized, (left, top))
         return canvas
-
-
-def _cut_to_aspect(image: Image.Image, limit: int) -> Image.Image:
-    """Keep the middle of a very long picture, so that a 1 x 5000 one does not become 224 x 1,120,000."""
-    width, height = image.size
-    long = limit * min(width, height)
-    left, top = max(0, (width - long) // 2), max(0, (height - long) // 2)
-    if left == 0 and top == 0:
-        return image
-    return image.crop((left, top, width - left, height - top))
-
-
-def _center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    height, width = size
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
