@@ -87,6 +87,7 @@ def test_bad_pictures_are_reported_and_the_others_unharmed(run: Run, tmp_path: P
         (["*.nothing"], "image-not-found", "matches no file"),
         (["https://example.com/cat.jpg"], "image-source-refused", "ZEROSHOT_ALLOW_URLS"),
         (["-"], "image-unreadable", "empty"),
+        (["data:image/png;base64,***"], "image-unreadable", "not valid base64"),
     ],
 )
 def test_pictures_that_are_not_there_are_reported(

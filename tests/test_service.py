@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 
 import httpx
 import pytest
 
+from tests.conftest import Run
 from tests.pictures import BAD, CATS, ODD, PHOTOS
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
@@ -164,4 +166,28 @@ def test_the_api_describes_itself(client: httpx.Client) -> None:
     assert {"200", "400", "404", "413", "415", "422"} <= set(operation["responses"])
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert references <= set(document["components"]["schemas"])
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/docs").text
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert addresses
+    for address in addresses:
+        assert address.startswith("/")
+        assert client.get(address).status_code == 200
+
+
+def test_labels_may_be_in_any_script(client: httpx.Client) -> None:
+    for answer in (
+        client.post("/v1/classify", json={"image": CAT_BASE64, "labels": ["cat", "собака", "🚀"]}),
+        client.post("/v1/classify", files={"image": CAT}, data={"labels": ["cat", "собака", "🚀"]}),
+    ):
+        assert {p["label"] for p in answer.json()["predictions"]} == {"cat", "собака", "🚀"}
+
+
+def test_a_server_that_cannot_start_says_why(run: Run) -> None:
+    for arguments, message in ((("--model", "tinny"), "'tinny' is not a known model"), (("--port", "99999"), "--port")):
+        finished = run("serve", *arguments)
+        assert finished.returncode == 2
+        assert message in finished.stderr
+        assert "Traceback" not in finished.stderr

@@ -137,6 +137,8 @@ def find_pictures(words: Sequence[str], limits: ImageLimits) -> list[Picture]:
 def _expand(word: str, limits: ImageLimits) -> Iterator[Picture]:
     if word == "-":
         yield Picture("-", sys.stdin.buffer.read(limits.max_bytes + 1))
+    elif word.lower().startswith(("data:", "http://", "https://")):
+        yield Picture(word, word)
     elif os.path.isdir(word):  # noqa: PTH112 (False, not an error, for names no file system takes)
         yield from _in_folder(Path(word))
     elif glob.has_magic(word) and not os.path.lexists(word):

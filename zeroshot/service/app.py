@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
+from fastapi_offline import FastAPIOffline
 from PIL import Image
 
 from zeroshot import __version__
@@ -43,7 +44,7 @@ def create_app(classifier: ZeroShotClassifier) -> FastAPI:
     FastAPI
         The ASGI application.
     """
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
         summary="Zero-shot image classification: classes are text, so a new one needs no training.",
