@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import zeroshot
 from tests.conftest import Run, environment
 from tests.pictures import BAD, CATS, ODD, PHOTOS
+from zeroshot.cli.classify import PROGRESS_FROM
 
 CAT = PHOTOS / "cat.jpg"
 TWO = ("--labels", "cat,dog")
@@ -187,6 +190,23 @@ def test_version_and_help(run: Run) -> None:
     for command in ("classify", "models", "serve"):
         assert "Usage:" in run(command, "--help").stdout
     assert "tiny" in run("models").stdout
+
+
+def test_a_progress_bar_on_the_terminal_leaves_standard_output_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(PROGRESS_FROM):
+        shutil.copy(CAT, folder / f"{number}.jpg")
+    terminal, side = pty.openpty()
+    arguments = [sys.executable, "-m", "zeroshot", "classify", folder, *TWO, "--json"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=side, env=environment(tmp_path)) as process:
+        os.close(side)
+        printed, _ = process.communicate(timeout=60)
+    drawn = os.read(terminal, 1 << 16).decode(errors="replace")
+    os.close(terminal)
+    assert [json.loads(line)["predictions"][0]["label"] for line in printed.splitlines()] == ["cat"] * PROGRESS_FROM
+    assert "pictures/s" in drawn
+    assert "predictions" not in drawn
 
 
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:

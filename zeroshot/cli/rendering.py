@@ -75,7 +75,14 @@ def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
     """
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), _SpeedColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not (shown and sys.stderr.isatty()))
+    bar = Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # standard output is for answers, whatever is drawn on standard error
+        redirect_stderr=False,
+        disable=not (shown and sys.stderr.isatty()),
+    )
     with bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
