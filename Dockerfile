@@ -8,6 +8,7 @@ ARG TORCH_INDEX_URL=
 RUN pip install --no-cache-dir torch torchvision ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
 COPY pyproject.toml README.md LICENSE ./
 COPY prompts prompts
+COPY examples/photos examples/photos
 COPY zeroshot zeroshot
 RUN pip install --no-cache-dir .
 

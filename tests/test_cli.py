@@ -209,6 +209,14 @@ def test_a_progress_bar_on_the_terminal_leaves_standard_output_alone(tmp_path: P
     assert "predictions" not in drawn
 
 
+def test_a_shells_process_substitution_is_a_file_like_any_other(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m zeroshot classify <(cat {CAT}) --labels cat,dog --json"
+    finished = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path)
+    )
+    assert json.loads(finished.stdout)["predictions"][0]["label"] == "cat"
+
+
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
     command = f"{sys.executable} -m zeroshot classify {CAT} {CAT} {CAT} --labels cat,dog --json | head -n 1"
     finished = subprocess.run(

@@ -43,14 +43,17 @@ def classify(
     Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
     """
     from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
-    from zeroshot.cli.rendering import Renderer, progress
+    from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.prompts import load_templates
 
     settings = load_settings()
     chosen = choose_labels(labels, labels_file, label_set)
     template_set = None if templates is None else load_templates(templates)
     pictures = find_pictures(paths, limits_from(settings))
-    classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
+    with working(f"loading {model or settings.model}"):
+        classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
+    with working(f"embedding {len(chosen.labels):,} labels"):
+        classifier.class_matrix(chosen, templates=template_set)
     renderer = Renderer()
     failures = 0
     outcomes = classifier.classify_stream(

@@ -88,6 +88,27 @@ def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
         yield lambda: bar.advance(task)
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on standard error, if that is a terminal, what is being waited for.
+
+    Parameters
+    ----------
+    what : str
+        For example "loading tiny".
+
+    Yields
+    ------
+    None
+        Until it is done.
+    """
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(what):
+            yield
+    else:
+        yield
+
+
 class _SpeedColumn(ProgressColumn):
     """Pictures per second, once there is something to divide."""
 

@@ -156,14 +156,15 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
     )
 
 
-def _existing_file(source: str | Path, limits: ImageLimits, name: str) -> Path:
+def _existing_file(source: str | Path, limits: ImageLimits, name: str) -> Path | bytes:
     path = Path(source)
     try:
         if path.is_dir():
             raise ImageUnreadable(f"{name} is a folder, not a picture.", "Give the files inside it.")
-        size = path.stat().st_size
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            if not path.is_file():  # a pipe, such as a shell's <(...)
+                return _within(file.read(limits.max_bytes + 1), limits, name)
+            size = path.stat().st_size
     except FileNotFoundError as error:
         raise ImageNotFound(f"{name} does not exist.", "Check the path.") from error
     except (OSError, ValueError) as error:
