@@ -321,7 +321,7 @@ def test_full_size_architectures_give_open_clips_numbers(architecture: str, tmp_
     encoder = load_encoder(f"{architecture}:{path}", device="cpu")
     model, _, transform = open_clip.create_model_and_transforms(architecture, pretrained=str(path))
     model.eval()
-    length, vocabulary = model.context_length, model.vocab_size
+    length, vocabulary = model.context_length, getattr(model, "text", model).vocab_size
     generator = torch.Generator().manual_seed(1)
     ids = torch.zeros(5, length, dtype=torch.long)
     for row in range(5):

@@ -38,7 +38,7 @@ def test_it_equals_open_clips_transform(
     assert ours.flags.c_contiguous
     if resize_mode == "shortest" and picture_size == (37, 1001):  # very long: resized through a box
         assert np.abs(ours - theirs).max() < 2.2 / (255 * min(STD))  # two grey levels
-        assert (np.abs(ours - theirs) > 1e-5).mean() < 0.001
+        assert np.abs(ours - theirs).mean() < 0.1 / (255 * min(STD))
     else:
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
