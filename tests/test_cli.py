@@ -217,6 +217,61 @@ def test_a_shells_process_substitution_is_a_file_like_any_other(tmp_path: Path) 
     assert json.loads(finished.stdout)["predictions"][0]["label"] == "cat"
 
 
+def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PHOTOS, tmp_path / "pictures"))
+    (folder / "broken.jpg").write_text("not a picture")
+    first = run("index", "pictures", "--gallery", "g")
+    assert first.returncode == 1
+    assert "g: 6 pictures (6 added, 0 replaced, 0 unchanged, 0 removed, 1 unreadable)" in first.stdout
+    assert "broken.jpg" in first.stderr
+    (folder / "broken.jpg").unlink()
+    assert "0 added, 0 replaced, 6 unchanged" in run("index", "pictures", "--gallery", "g").stdout
+    shutil.copy(folder / "coffee.jpg", folder / "rocket.jpg")
+    (folder / "camera.jpg").unlink()
+    second = run("index", "pictures", "--gallery", "g")
+    assert "0 added, 1 replaced, 4 unchanged, 0 removed" in second.stdout
+    assert "camera.jpg: no longer there" in second.stderr
+    assert (
+        "5 pictures (0 added, 0 replaced, 5 unchanged, 1 removed"
+        in run("index", "pictures", "--gallery", "g", "--prune").stdout
+    )
+    assert json.loads(run("gallery", "info", "g", "--json").stdout)["count"] == 5
+    found = lines(run("search", "a small furry pet", "--gallery", "g", "--json", "--top", 2))
+    assert found[0]["id"] == str(folder / "cat.jpg")
+    assert (found[0]["width"], found[0]["height"]) == (451, 300)
+    like = run("search", "--image", PHOTOS / "coffee.jpg", "--gallery", "g", "--top", 2).stdout
+    assert "coffee.jpg" in like
+    assert "rocket.jpg" in like  # whose file now holds the coffee
+    counts = {
+        row["label"]: row["count"] for row in lines(run("gallery", "classify", "g", "--labels", "cat,coffee", "--json"))
+    }
+    assert sum(counts.values()) == 5
+    assert counts["coffee"] >= 2
+    assert "5 pictures, every vector's checksum holds" in run("gallery", "verify", "g").stdout
+    assert run("gallery", "list").stdout == "g\n"
+    assert run("gallery", "delete", "g").returncode == 1  # asks, and nobody answers
+    assert run("gallery", "delete", "g", "--yes").returncode == 0
+    assert run("gallery", "list").stdout == ""
+
+
+def test_gallery_commands_name_what_is_wrong(run: Run) -> None:
+    assert run("index", PHOTOS, "--gallery", "g").returncode == 0
+    for arguments, message in (
+        (("search", "x", "--gallery", "other"), "There are: g"),
+        (("search", "--gallery", "g"), "There is no query"),
+        (("search", "x", "--gallery", "g", "--where", "{"), "is not JSON"),
+        (("search", "x", "--gallery", "g", "--where", "[]"), "is not an object"),
+        (("search", "--id", "nothing", "--gallery", "g"), "There is no item 'nothing'"),
+        (("search", "--image", "nothing.jpg", "--gallery", "g"), "nothing.jpg does not exist"),
+        (("index", PHOTOS, "--gallery", "../g"), "cannot be a gallery's name"),
+        (("gallery", "delete", "other", "--yes"), "There is no gallery"),
+    ):
+        finished = run(*arguments)
+        assert finished.returncode == 2, arguments
+        assert message in finished.stderr
+        assert "Traceback" not in finished.stderr
+
+
 def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
     command = f"{sys.executable} -m zeroshot classify {CAT} {CAT} {CAT} --labels cat,dog --json | head -n 1"
     finished = subprocess.run(

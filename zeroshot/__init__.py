@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
     from zeroshot.encoders import Encoder, load_encoder
     from zeroshot.errors import InputError, ModelError, ZeroshotError
+    from zeroshot.gallery import Gallery
     from zeroshot.images import ImageLimits
     from zeroshot.labels import Label, LabelSet, load_label_set
     from zeroshot.prompts import TemplateSet, load_templates
@@ -19,6 +20,7 @@ __version__ = version("zeroshot")
 _HOME = {
     "Classification": "scoring",
     "Encoder": "encoders",
+    "Gallery": "gallery",
     "ImageLimits": "images",
     "InputError": "errors",
     "Label": "labels",
@@ -36,6 +38,7 @@ _HOME = {
 __all__ = [
     "Classification",
     "Encoder",
+    "Gallery",
     "ImageLimits",
     "InputError",
     "Label",

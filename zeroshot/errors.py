@@ -14,6 +14,13 @@
     │   ├── OptionError             a number or choice out of range
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
+    ├── GalleryError                a stored collection
+    │   ├── GalleryNotFound
+    │   ├── GalleryBusy
+    │   ├── GalleryMismatch
+    │   ├── GalleryCorrupt
+    │   ├── ItemNotFound
+    │   └── ItemExists
     └── ModelError                  an encoder or its files
         ├── UnknownModel
         ├── ModelUnavailable
@@ -117,6 +124,48 @@ class DefinitionNotFound(DefinitionError):
     """No label set or template set has that name, and no file that path."""
 
     type = "definition-not-found"
+
+
+class GalleryError(ZeroshotError):
+    """A gallery cannot do what was asked."""
+
+    type = "gallery-error"
+
+
+class GalleryNotFound(GalleryError):
+    """There is no gallery of that name."""
+
+    type = "gallery-not-found"
+
+
+class GalleryBusy(GalleryError):
+    """Another process is writing to the gallery."""
+
+    type = "gallery-busy"
+
+
+class GalleryMismatch(GalleryError):
+    """The gallery holds another encoder's vectors."""
+
+    type = "gallery-mismatch"
+
+
+class GalleryCorrupt(GalleryError):
+    """The gallery's database is damaged."""
+
+    type = "gallery-corrupt"
+
+
+class ItemNotFound(GalleryError):
+    """The gallery holds nothing under that id."""
+
+    type = "item-not-found"
+
+
+class ItemExists(GalleryError):
+    """The gallery holds something under that id already."""
+
+    type = "item-exists"
 
 
 class ModelError(ZeroshotError):

@@ -14,6 +14,7 @@ import typer
 from zeroshot import __version__
 from zeroshot.cli.classify import classify
 from zeroshot.cli.export import export
+from zeroshot.cli.gallery import gallery_app, index, search
 from zeroshot.cli.models import models
 from zeroshot.cli.serve import serve
 from zeroshot.errors import ZeroshotError
@@ -29,6 +30,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(classify)
+app.command()(index)
+app.command()(search)
+app.add_typer(gallery_app, name="gallery")
 app.command()(export)
 app.command()(models)
 app.command()(serve)

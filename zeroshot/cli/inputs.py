@@ -110,10 +110,25 @@ def build_classifier(
         threads=settings.threads if threads is None else threads,
         batch_size=settings.batch_size,
     )
-    cache = None
-    if settings.text_cache_bytes > 0:
-        cache = TextCache(settings.home / "text-embeddings.sqlite3", max_bytes=settings.text_cache_bytes)
-    return ZeroShotClassifier(encoder, limits=limits_from(settings), cache=cache)
+    return ZeroShotClassifier(encoder, limits=limits_from(settings), cache=build_cache(settings))
+
+
+def build_cache(settings: Settings) -> TextCache | None:
+    """Open the text cache in the home folder, unless the settings want none.
+
+    Parameters
+    ----------
+    settings : Settings
+        The program's settings.
+
+    Returns
+    -------
+    TextCache or None
+        Opened when first used.
+    """
+    if settings.text_cache_bytes == 0:
+        return None
+    return TextCache(settings.home / "text-embeddings.sqlite3", max_bytes=settings.text_cache_bytes)
 
 
 def find_pictures(words: Sequence[str], limits: ImageLimits) -> list[Picture]:

@@ -19,10 +19,10 @@ import numpy as np
 
 from zeroshot.encoders.base import FloatArray
 from zeroshot.errors import OptionError
+from zeroshot.sealed import seal, unseal
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
-_CHECK_BYTES = 8
 _KEYS_PER_QUERY = 500
 _TOUCH_AFTER_S = 3600.0  # how stale "last used" may get, so that reading seldom writes
 _SCHEMA = """
@@ -107,7 +107,7 @@ class TextCache:
                 key, own = _key(fingerprint, text), np.array(vector, dtype=np.float32)
                 own.flags.writeable = False
                 self._remember(key, own)
-                rows.append((key, _seal(own), time.time()))
+                rows.append((key, seal(own), time.time()))
             if rows:
                 self._on_disk(lambda database: self._write(database, rows))
 
@@ -135,7 +135,7 @@ class TextCache:
                 part = keys[start : start + _KEYS_PER_QUERY]
                 query = f"SELECT key, vector, used FROM embeddings WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608
                 for key, sealed, used in database.execute(query, part):
-                    vector = _unseal(sealed)
+                    vector = unseal(sealed)
                     if vector is not None:
                         found[key] = vector
                         if now - used > _TOUCH_AFTER_S:
@@ -211,17 +211,3 @@ class TextCache:
 
 def _key(fingerprint: str, text: str) -> bytes:
     return hashlib.blake2b(f"{fingerprint}\0{text}".encode("utf-8", "surrogatepass"), digest_size=20).digest()
-
-
-def _seal(vector: FloatArray) -> bytes:
-    """The vector's bytes and a checksum, as a flipped bit in a page is not SQLite's to notice."""
-    content = vector.astype("<f4").tobytes()
-    return content + hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest()
-
-
-def _unseal(sealed: bytes) -> FloatArray | None:
-    content, check = sealed[:-_CHECK_BYTES], sealed[-_CHECK_BYTES:]
-    if hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest() != check:
-        return None
-    vector: FloatArray = np.frombuffer(content, dtype="<f4").astype(np.float32, copy=False)
-    return vector

@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Protocol, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -17,7 +17,16 @@ from PIL import Image
 from zeroshot.errors import ImageNotFound, ImageSourceRefused, ImageTooLarge, ImageUnreadable, quote
 from zeroshot.images.fetching import fetch
 
-ImageSource = str | Path | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.generic]
+
+class Readable(Protocol):
+    """Anything with a binary file's ``read``."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give up to `size` bytes."""
+        ...
+
+
+ImageSource = str | Path | bytes | bytearray | memoryview | Readable | Image.Image | npt.NDArray[np.generic]
 """What ``load`` accepts: a path, a data URI, a URL, bytes, an open binary file, a PIL image or a numpy array."""
 
 _DATA_URI = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(;[^,;]*)*),", re.IGNORECASE)
@@ -146,7 +155,7 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
     if isinstance(source, (str, Path)):
         return _existing_file(source, limits, name)
     if hasattr(source, "read"):
-        content = cast(BinaryIO, source).read(limits.max_bytes + 1)
+        content = cast(Readable, source).read(limits.max_bytes + 1)
         if isinstance(content, bytes):
             return _within(content, limits, name)
         raise ImageUnreadable(f"{name} was opened as text.", "Open the file in binary mode ('rb').")

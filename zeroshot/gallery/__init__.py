@@ -1,0 +1,19 @@
+"""Galleries: stored vectors that answer "which pictures look like this one", "... like this sentence"."""
+
+from zeroshot.gallery.catalogue import delete_gallery, gallery_names
+from zeroshot.gallery.filters import Filter
+from zeroshot.gallery.gallery import Gallery
+from zeroshot.gallery.records import Hit, Item, LabelCount, Query, Statistics, Verification
+
+__all__ = [
+    "Filter",
+    "Gallery",
+    "Hit",
+    "Item",
+    "LabelCount",
+    "Query",
+    "Statistics",
+    "Verification",
+    "delete_gallery",
+    "gallery_names",
+]

@@ -1,0 +1,202 @@
+"""What is asked of a whole gallery: labels for everything, near-duplicates, and whether the index is right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from zeroshot.encoders import FloatArray
+from zeroshot.gallery.building import Nearest, sample_numbers
+from zeroshot.gallery.columns import Mask
+from zeroshot.gallery.index import GalleryIndex
+from zeroshot.gallery.records import LabelCount, Verification
+from zeroshot.gallery.rows import IntArray
+from zeroshot.gallery.store import GalleryStore
+
+_RECALL_QUERIES = 64
+_ROWS_AT_ONCE = 1024
+_MAX_COMPARED = 100_000
+
+
+def count_labels(
+    index: GalleryIndex,
+    store: GalleryStore,
+    names: Sequence[str],
+    matrix: FloatArray,
+    logit_scale: float,
+    examples: int,
+) -> list[LabelCount]:
+    """Give every stored picture its best label.
+
+    Parameters
+    ----------
+    index : GalleryIndex
+        Gives the vectors.
+    store : GalleryStore
+        Gives the ids.
+    names : sequence of str
+        The labels.
+    matrix : ndarray of float32, shape (k, dim)
+        The class matrix.
+    logit_scale : float
+        The encoder's.
+    examples : int
+        How many of the surest to name per label.
+
+    Returns
+    -------
+    list of LabelCount
+        In the order of `names`.
+    """
+
+    def rank(numbers: IntArray, vectors: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+        similarities = vectors @ matrix.T
+        if not len(numbers):
+            return numbers, numbers, np.empty(0, np.float32)
+        below = similarities - similarities.max(axis=1, keepdims=True)
+        return numbers, similarities.argmax(axis=1), 1 / np.exp(logit_scale * below).sum(axis=1)
+
+    parts = list(index.map_blocks(rank))
+    if not parts:
+        return [LabelCount(name, 0, ()) for name in names]
+    numbers, best, scores = (np.concatenate([part[column] for part in parts]) for column in range(3))
+    counts = Counter(best.tolist())
+    result = []
+    for position, name in enumerate(names):
+        members = np.flatnonzero(best == position)
+        surest = members[np.lexsort((numbers[members], -scores[members]))[:examples]]
+        items = store.items([int(number) for number in numbers[surest]])
+        named = [(int(numbers[row]), float(scores[row])) for row in surest]
+        shown = tuple((items[number].id, score) for number, score in named if number in items)
+        result.append(LabelCount(name, counts[position], shown))
+    return result
+
+
+def find_duplicates(index: GalleryIndex, store: GalleryStore, min_similarity: float) -> list[list[str]]:
+    """Group pictures that are as good as the same.
+
+    Parameters
+    ----------
+    index : GalleryIndex
+        Gives the vectors.
+    store : GalleryStore
+        Gives the ids.
+    min_similarity : float
+        Two pictures at least this similar are in one group, and so are those that a chain of such pairs connects.
+
+    Returns
+    -------
+    list of list of str
+        Ids of each group of two or more, in the order in which they were added; largest groups first.
+    """
+    blocks = [block for block in index.map_blocks(lambda *block: block) if len(block[0])]
+    if not blocks:
+        return []
+    numbers = np.sort(np.concatenate([part for part, _ in blocks]))
+    if len(numbers) <= _MAX_COMPARED:  # all pairs; above, near-duplicates share a list, but for some on a border
+        blocks = [(np.concatenate([part for part, _ in blocks]), np.concatenate([part for _, part in blocks]))]
+    groups = _Groups(len(numbers))
+    for part, vectors in blocks:
+        positions = np.searchsorted(numbers, part)
+        for start in range(0, len(part), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            groups.join(positions[rows], positions[start:], vectors[rows] @ vectors[start:].T >= min_similarity)
+    grouped = [numbers[group] for group in groups.of_two_or_more()]
+    items = store.items([int(number) for group in grouped for number in group])
+    named = [[items[int(number)].id for number in group if int(number) in items] for group in grouped]
+    return sorted((group for group in named if len(group) > 1), key=lambda group: (-len(group), group[0]))
+
+
+class _Groups:
+    """Disjoint sets of positions."""
+
+    def __init__(self, size: int) -> None:
+        self._parents = np.arange(size)
+
+    def join(self, rows: IntArray, columns: IntArray, near: Mask) -> None:
+        for row, beside in zip(rows, near, strict=True):
+            others = columns[beside]
+            root = self._root(row)
+            for parent in np.unique(self._parents[others]):
+                other = self._root(parent)
+                root, other = min(root, other), max(root, other)
+                self._parents[other] = root
+            self._parents[others] = root
+
+    def of_two_or_more(self) -> list[IntArray]:
+        roots = np.array([self._root(position) for position in range(len(self._parents))], dtype=np.int64)
+        order = np.argsort(roots, kind="stable")
+        starts = np.flatnonzero(np.diff(roots[order])) + 1
+        return [group for group in np.split(order, starts) if len(group) > 1]
+
+    def _root(self, position: int) -> int:
+        while self._parents[position] != position:
+            self._parents[position] = self._parents[self._parents[position]]
+            position = self._parents[position]
+        return int(position)
+
+
+def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
+    """Hold the index against the database: every number, every vector, and the recall of a sample of searches.
+
+    Parameters
+    ----------
+    index : GalleryIndex
+        Says what it has.
+    store : GalleryStore
+        Says what there is.
+
+    Returns
+    -------
+    Verification
+        What was found.
+
+    Raises
+    ------
+    GalleryCorrupt
+        If a vector in the database is damaged.
+    """
+    weights = np.random.default_rng(0).integers(1, 2**63, size=store.dim, dtype=np.uint64)
+
+    def summed(vectors: FloatArray) -> np.ndarray:
+        bits = np.ascontiguousarray(vectors).view(np.uint32).astype(np.uint64)
+        sums: np.ndarray = (bits * weights).sum(axis=1, dtype=np.uint64)
+        return sums
+
+    with store.reading():
+        had = list(index.map_blocks(lambda numbers, vectors: (numbers, summed(vectors))))
+        mine = np.concatenate([numbers for numbers, _ in had]) if had else np.empty(0, np.int64)
+        sums = np.concatenate([part for _, part in had]) if had else np.empty(0, np.uint64)
+        order = np.argsort(mine)
+        mine, sums = mine[order], sums[order]
+        snapshot = index.snapshot
+        rounded = np.empty(0, np.int64) if snapshot is None else snapshot.numbers
+        true_numbers = store.numbers()
+        own, queries = store.vectors_of(sample_numbers(true_numbers, _RECALL_QUERIES).tolist())
+        nearest = Nearest(queries, np.asarray(own, dtype=np.int64))
+        missing = different = 0
+        for part, vectors in store.vectors():
+            numbers = np.asarray(part, dtype=np.int64)
+            nearest.see(numbers, vectors)
+            expected = summed(vectors)
+            inexact = np.isin(numbers, rounded, assume_unique=True)
+            if snapshot is not None and inexact.any():
+                expected[inexact] = summed(snapshot.encoded(vectors[inexact]))
+            positions = np.minimum(np.searchsorted(mine, numbers), max(0, len(mine) - 1))
+            there = mine[positions] == numbers if len(mine) else np.zeros(len(numbers), np.bool_)
+            missing += int((~there).sum())
+            different += int((sums[positions[there]] != expected[there]).sum())
+        surplus = int((~np.isin(mine, true_numbers)).sum()) + len(mine) - len(np.unique(mine))
+        recall = _recall(index, nearest)
+    return Verification(len(true_numbers), missing, surplus, different, recall)
+
+
+def _recall(index: GalleryIndex, nearest: Nearest) -> float:
+    found = [index.search(query, nearest.count + 1) for query in nearest.queries]
+    width = max((len(row) for row in found), default=0)
+    candidates = np.full((len(found), width), -2, dtype=np.int64)
+    for row, numbers in enumerate(found):
+        candidates[row, : len(numbers)] = numbers
+    return nearest.recall(candidates, slice(None))

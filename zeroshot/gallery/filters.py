@@ -1,0 +1,126 @@
+"""Conditions on metadata.
+
+A filter is JSON-like: ``{"colour": "red"}``, ``{"year": {"gte": 2020, "lt": 2024}}``, ``{"tag": {"in": ["a", "b"]}}``,
+``{"note": {"exists": false}}``; several keys are all required; ``{"and": [...]}``, ``{"or": [...]}`` and
+``{"not": {...}}`` combine. A dot reaches inside objects: ``{"camera.make": "x"}``. Types must agree: 1 is neither "1"
+nor true, and a range holds numbers against numbers and texts against texts. A field that is missing or null matches
+nothing but ``{"exists": false}`` and ``not``.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from zeroshot.errors import OptionError, quote
+from zeroshot.gallery.columns import Column, Columns, Mask
+
+Filter = Mapping[str, Any]
+
+_RANGES: dict[str, Callable[[Any, Any], Any]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+_MAX_DEPTH = 20
+
+
+def matching(where: Filter, columns: Columns) -> Mask:
+    """Find the items that meet a condition.
+
+    Parameters
+    ----------
+    where : Filter
+        The condition.
+    columns : Columns
+        The items' metadata.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        By item, in the order of ``columns.numbers``.
+
+    Raises
+    ------
+    OptionError
+        If the filter is not of the documented form.
+    """
+    return _all(where, columns, 0)
+
+
+def _all(where: object, columns: Columns, depth: int) -> Mask:
+    if not isinstance(where, Mapping) or depth > _MAX_DEPTH:
+        raise _bad(where, "is not an object of conditions" if depth <= _MAX_DEPTH else "is nested too deeply")
+    return _join(np.logical_and, [_condition(key, value, columns, depth) for key, value in where.items()], columns)
+
+
+def _condition(key: object, value: object, columns: Columns, depth: int) -> Mask:
+    if not isinstance(key, str) or not key:
+        raise _bad(key, "is not a field's name")
+    if key in ("and", "or"):
+        if not isinstance(value, list):
+            raise _bad({key: value}, f"needs a list after {key!r}")
+        parts = [_all(part, columns, depth + 1) for part in value]
+        return _join(np.logical_and if key == "and" else np.logical_or, parts, columns)
+    if key == "not":
+        return ~_all(value, columns, depth + 1)
+    comparisons = value if isinstance(value, Mapping) else {"eq": value}
+    if not comparisons:
+        raise _bad({key: value}, "has no comparison")
+    column = columns.column(_path(key))
+    return _join(np.logical_and, [_compare(column, key, *one) for one in comparisons.items()], columns)
+
+
+def _compare(column: Column, key: str, name: object, operand: object) -> Mask:
+    chosen = np.zeros(len(column.kinds), dtype=np.bool_)
+    if name == "exists" and isinstance(operand, bool):
+        chosen[0] = not operand
+        chosen[1:] = operand
+    elif name == "eq" or (name == "in" and isinstance(operand, list)):
+        for value in operand if name == "in" and isinstance(operand, list) else [operand]:
+            code = column.code(_kind(key, value), value)
+            if code is not None:
+                chosen[code] = True
+    elif name in _RANGES and isinstance(operand, (int, float, str)) and not isinstance(operand, bool):
+        kind, compare = _kind(key, operand), _RANGES[str(name)]
+        if kind == "number" and (floats := column.as_floats()) is not None:
+            return column.where(compare(floats, operand))
+        for code, (own, value) in enumerate(zip(column.kinds, column.values, strict=True)):
+            chosen[code] = own == kind and compare(value, operand)
+    else:
+        raise _bad({key: {str(name): operand}}, "is not a known comparison (eq, in, lt, lte, gt, gte, exists)")
+    return column.where(chosen)
+
+
+def _kind(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, str):
+        return "text"
+    raise _bad({key: value}, "compares with neither text, number nor true/false")
+
+
+def _path(key: str) -> str:
+    """SQLite's JSON path of a dotted field, each part quoted."""
+    if '"' in key or "\\" in key:
+        raise _bad(key, "has a quote or a backslash in a field's name")
+    return "$" + "".join(f".{json.dumps(part, ensure_ascii=False)}" for part in key.split("."))
+
+
+def _join(combine: np.ufunc, parts: list[Mask], columns: Columns) -> Mask:
+    nothing = np.full(len(columns.numbers), combine is np.logical_and, dtype=np.bool_)
+    return reduce(combine, parts, nothing)
+
+
+def _bad(what: object, why: str) -> OptionError:
+    return OptionError(
+        f"The filter {quote(what)} {why}.", 'For example: {"year": {"gte": 2020}, "colour": "red"}.', field="where"
+    )

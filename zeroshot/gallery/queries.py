@@ -1,0 +1,113 @@
+"""From what a person looks for to one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.encoders.streaming import encode_one
+from zeroshot.errors import OptionError
+from zeroshot.gallery.records import Query
+from zeroshot.images import ImageLimits
+
+
+def combine(
+    queries: Sequence[Query],
+    encoder: Encoder,
+    stored: Callable[[str], FloatArray],
+    limits: ImageLimits | None,
+) -> FloatArray:
+    """Add up queries by weight.
+
+    Parameters
+    ----------
+    queries : sequence of Query
+        One or several.
+    encoder : Encoder
+        Embeds sentences and pictures.
+    stored : callable
+        Gives the vector of a stored id.
+    limits : ImageLimits or None
+        Limits on pictures.
+
+    Returns
+    -------
+    ndarray of float32, shape (dim,)
+        A unit vector.
+
+    Raises
+    ------
+    OptionError
+        If there is no query, one is empty, or they cancel out.
+    ImageError
+        If a picture cannot be used.
+    ItemNotFound
+        If an id is not known.
+    """
+    if not queries:
+        raise OptionError("There is no query.", "Give a sentence, a picture, an id or a vector.", field="query")
+    total = np.zeros(encoder.dim, dtype=np.float64)
+    for query in queries:
+        total += query.weight * _embed(query, encoder, stored, limits)
+    norm = float(np.linalg.norm(total))
+    if not np.isfinite(norm) or norm < 1e-6:
+        raise OptionError("The weighted queries cancel out.", "Use other weights.", field="query")
+    vector: FloatArray = (total / norm).astype(np.float32)
+    return vector
+
+
+def _embed(
+    query: Query, encoder: Encoder, stored: Callable[[str], FloatArray], limits: ImageLimits | None
+) -> FloatArray:
+    given = [part is not None for part in (query.text, query.image, query.id, query.vector)]
+    if sum(given) != 1:
+        raise OptionError(
+            f"A query has {sum(given)} of text, image, id and vector.", "Give exactly one.", field="query"
+        )
+    if query.text is not None:
+        if not query.text.strip():
+            raise OptionError("The query is blank.", "Write what to look for.", field="query")
+        row: FloatArray = encoder.encode_texts([query.text])[0]
+        return row
+    if query.image is not None:
+        return encode_one(encoder, query.image, limits=limits)
+    if query.id is not None:
+        return stored(query.id)
+    return unit_vector(query.vector, encoder.dim)
+
+
+def unit_vector(values: object, dim: int) -> FloatArray:
+    """Check a vector that a person gave, and scale it to length 1.
+
+    Parameters
+    ----------
+    values : object
+        An array or a sequence of numbers.
+    dim : int
+        How many there must be.
+
+    Returns
+    -------
+    ndarray of float32, shape (dim,)
+        A unit vector.
+
+    Raises
+    ------
+    OptionError
+        If it has another shape, or is not finite, or zero.
+    """
+    try:
+        vector = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            f"The vector is not made of numbers: {error}.", f"Give {dim} numbers.", field="vector"
+        ) from error
+    norm = float(np.linalg.norm(vector)) if vector.size else 0.0
+    if vector.shape != (dim,) or not np.isfinite(norm) or norm == 0:
+        raise OptionError(
+            f"The vector has shape {vector.shape}.", f"Give {dim} finite numbers, not all zero.", field="vector"
+        )
+    unit: FloatArray = vector / norm
+    return unit

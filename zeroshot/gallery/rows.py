@@ -1,0 +1,299 @@
+"""Reading a gallery's rows, each under its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroshot.encoders import FloatArray
+from zeroshot.errors import GalleryCorrupt, ItemNotFound, quote
+from zeroshot.gallery.database import Database
+from zeroshot.gallery.records import Item
+from zeroshot.sealed import unseal
+
+IntArray = npt.NDArray[np.int64]
+
+_ROWS_PER_READ = 2000
+_VALUES_PER_QUERY = 500
+_COLUMNS = "number, id, uri, sha256, width, height, file_size, file_mtime_ns, metadata, added, checksum"
+
+
+class RowReader(Database):
+    """Items and vectors by number, by id and by page."""
+
+    def get(self, id_: str) -> tuple[Item, FloatArray]:
+        """Give one item and its vector.
+
+        Parameters
+        ----------
+        id_ : str
+            Which.
+
+        Returns
+        -------
+        (Item, ndarray of float32, shape (dim,))
+            As stored.
+
+        Raises
+        ------
+        ItemNotFound
+            If the id is not known.
+        GalleryCorrupt
+            If a checksum does not hold.
+        """
+        with self.reading() as connection:
+            row = connection.execute(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id_,)).fetchone()  # noqa: S608
+            if row is None:
+                raise ItemNotFound(f"There is no item {quote(id_)}.", "Check the id.")
+            return self._item(row), self.vectors_of([row[0]])[1][0]
+
+    def items(self, numbers: Sequence[int]) -> dict[int, Item]:
+        """Give items by number.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which; those not there are left out.
+
+        Returns
+        -------
+        dict of int to Item
+            By number.
+        """
+        with self.reading() as connection:
+            query = f"SELECT {_COLUMNS} FROM items WHERE number IN "  # noqa: S608
+            return {row[0]: self._item(row) for row in _rows_of(connection, query, numbers)}
+
+    def vectors_of(self, numbers: Sequence[int]) -> tuple[list[int], FloatArray]:
+        """Give vectors by number.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which; those not there are left out.
+
+        Returns
+        -------
+        (list of int, ndarray of float32, shape (n, dim))
+            Numbers and their vectors, in no particular order.
+
+        Raises
+        ------
+        GalleryCorrupt
+            If a vector's checksum does not hold.
+        """
+        with self.reading() as connection:
+            rows = list(_rows_of(connection, "SELECT number, vector FROM vectors WHERE number IN ", numbers))
+        return self._stacked(rows)
+
+    def vectors(self, after: int = 0) -> Iterator[tuple[list[int], FloatArray]]:
+        """Read all vectors, some thousand at a time.
+
+        Parameters
+        ----------
+        after : int
+            Only items of higher numbers: those added since.
+
+        Yields
+        ------
+        (list of int, ndarray of float32, shape (n, dim))
+            Numbers, ascending, and their vectors.
+
+        Raises
+        ------
+        GalleryCorrupt
+            If a vector's checksum does not hold.
+        """
+        while True:
+            with self.reading() as connection:
+                rows = connection.execute(
+                    "SELECT number, vector FROM vectors WHERE number > ? ORDER BY number LIMIT ?",
+                    (after, _ROWS_PER_READ),
+                ).fetchall()
+            if not rows:
+                return
+            yield self._stacked(rows)
+            after = rows[-1][0]
+
+    def page(self, *, limit: int, after: str | None = None, keep: Callable[[int], bool] | None = None) -> list[Item]:
+        """List items by id.
+
+        Parameters
+        ----------
+        limit : int
+            Most items given.
+        after : str or None
+            Only ids beyond this one: the last of the page before.
+        keep : callable or None
+            Says of an item's number whether it is wanted.
+
+        Returns
+        -------
+        list of Item
+            In the order of their ids.
+        """
+        with self.reading() as connection:
+            numbers: list[int] = []
+            for (number,) in connection.execute("SELECT number FROM items WHERE id > ? ORDER BY id", (after or "",)):
+                if len(numbers) == limit:
+                    break
+                if keep is None or keep(number):
+                    numbers.append(number)
+            found = self.items(numbers)
+        return [found[number] for number in numbers]
+
+    def numbers(self, after: int = 0) -> IntArray:
+        """Give the numbers of all items.
+
+        Parameters
+        ----------
+        after : int
+            Only those beyond this one.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Ascending.
+        """
+        with self.reading() as connection:
+            rows = connection.execute("SELECT number FROM items WHERE number > ? ORDER BY number", (after,))
+            return np.fromiter((row[0] for row in rows), dtype=np.int64)
+
+    def values(self, path: str, after: int = 0) -> Iterator[tuple[int, str | None, Any]]:
+        """Read one metadata field of all items.
+
+        Parameters
+        ----------
+        path : str
+            SQLite's JSON path.
+        after : int
+            Only items of higher numbers.
+
+        Yields
+        ------
+        (int, str or None, object)
+            Number, JSON type, value.
+        """
+        with self.reading() as connection:
+            query = "SELECT number, json_type(metadata, ?), json_extract(metadata, ?) FROM items WHERE number > ?"
+            yield from connection.execute(query + " ORDER BY number", (path, path, after))
+
+    def files(self) -> dict[str, tuple[int | None, int | None]]:
+        """Give size and time of every file that was indexed.
+
+        Returns
+        -------
+        dict of str to (int or None, int or None)
+            By uri: bytes, and nanoseconds of the last change.
+        """
+        with self.reading() as connection:
+            rows = connection.execute("SELECT uri, file_size, file_mtime_ns FROM items WHERE uri IS NOT NULL")
+            return {uri: (size, mtime) for uri, size, mtime in rows}
+
+    def count(self, after: int = 0) -> int:
+        """Count the items.
+
+        Parameters
+        ----------
+        after : int
+            Only those of higher numbers.
+
+        Returns
+        -------
+        int
+            How many there are.
+        """
+        with self.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM items WHERE number > ?", (after,)).fetchone()[0])
+
+    def overview(self) -> tuple[float | None, float | None, dict[str, int]]:
+        """Say when items were added and which metadata fields they have.
+
+        Returns
+        -------
+        (float or None, float or None, dict of str to int)
+            First and last time, and by field how many items have it.
+        """
+        with self.reading() as connection:
+            first, last = connection.execute("SELECT min(added), max(added) FROM items").fetchone()
+            fields = connection.execute("SELECT key, count(*) FROM items, json_each(metadata) GROUP BY key ORDER BY 1")
+            return first, last, dict(fields.fetchall())
+
+    def facts(self) -> dict[str, Any]:
+        """Give what is written down about the gallery as a whole.
+
+        Returns
+        -------
+        dict of str to int or str
+            ``generation``, ``forgotten``, ``fingerprint``, ``spec``, ``dim``, and ``snapshot`` when there is one.
+        """
+        with self.reading() as connection:
+            return dict(connection.execute("SELECT key, value FROM facts").fetchall())
+
+    def removed_since(self, generation: int) -> list[int]:
+        """Give the numbers of items taken away since.
+
+        Parameters
+        ----------
+        generation : int
+            Not before ``forgotten``.
+
+        Returns
+        -------
+        list of int
+            In no particular order.
+        """
+        with self.reading() as connection:
+            rows = connection.execute("SELECT number FROM removed WHERE generation > ?", (generation,))
+            return [row[0] for row in rows]
+
+    def _item(self, row: Sequence[Any]) -> Item:
+        number, id_, uri, sha256, width, height, file_size, file_mtime_ns, metadata, _, checksum = row
+        if row_checksum(row[1:-1]) != checksum:
+            raise GalleryCorrupt(
+                f"{self.path}: the row of {quote(id_)} (number {number}) is damaged.",
+                "Delete that item and add it again, or restore a copy of the file.",
+            )
+        return Item(id_, uri, sha256, width, height, file_size, file_mtime_ns, json.loads(metadata))
+
+    def _stacked(self, rows: list[tuple[int, bytes]]) -> tuple[list[int], FloatArray]:
+        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
+        for position, (number, sealed) in enumerate(rows):
+            vector = unseal(sealed)
+            if vector is None or vector.shape != (self.dim,):
+                with self.reading() as connection:
+                    known = connection.execute("SELECT id FROM items WHERE number = ?", (number,)).fetchone()
+                raise GalleryCorrupt(
+                    f"{self.path}: the vector of {quote(known[0] if known else number)} is damaged.",
+                    "Delete that item and add it again, or restore a copy of the file.",
+                )
+            vectors[position] = vector
+        return [number for number, _ in rows], vectors
+
+
+def _rows_of(connection: sqlite3.Connection, query: str, numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, len(numbers), _VALUES_PER_QUERY):
+        part = [int(number) for number in numbers[start : start + _VALUES_PER_QUERY]]
+        yield from connection.execute(f"{query} ({','.join('?' * len(part))})", part)
+
+
+def row_checksum(values: Sequence[Any]) -> bytes:
+    """Sum up a row: a flipped bit in a page is not SQLite's to notice.
+
+    Parameters
+    ----------
+    values : sequence of object
+        ``id`` to ``added``, in the order of the columns.
+
+    Returns
+    -------
+    bytes
+        Eight.
+    """
+    return hashlib.blake2b(repr(tuple(values)).encode("utf-8", "backslashreplace"), digest_size=8).digest()

@@ -1,0 +1,307 @@
+"""The approximate index of a large gallery: FAISS's inverted file on disk, mapped into memory, never changed.
+
+What a snapshot covers is said in one JSON line in the database, checksums included, so that a file that is missing,
+damaged or of another gallery is noticed before it answers. Searches give candidates; the similarities that users see
+are computed from the database's float32 vectors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from zeroshot.encoders import FloatArray
+from zeroshot.gallery.columns import Mask
+from zeroshot.gallery.rows import IntArray
+
+FORMAT = 1
+STORAGES = ("float16", "int8")
+CANDIDATES = {"float16": 2, "int8": 6}
+"""Candidates per result wanted: rounding swaps neighbours, and the exact similarities put them right again."""
+
+_COST_OF_A_MATCH = 90.0  # nanoseconds to score a vector that a filter lets through, in lists that a filter thins out
+_COST_OF_A_TEST = 5.0  # nanoseconds to see that a filter does not
+_TIMES_UNFILTERED = 2.5  # a filtered search may look at everything for as long as this
+
+
+@dataclass(frozen=True)
+class SnapshotFacts:
+    """What the database remembers of a snapshot.
+
+    Parameters
+    ----------
+    format : int
+        Of the files.
+    token : str
+        In their names.
+    sha256 : str
+        Of the index.
+    numbers_sha256 : str
+        Of the numbers.
+    generation : int
+        The last write it covers.
+    last_number : int
+        The highest number it covers.
+    count : int
+        How many vectors it has.
+    storage : str
+        ``float16`` or ``int8``.
+    nprobe : int
+        Lists that a search looks into.
+    recall : float
+        Share of the true ten nearest found with that many, worse of pictures and sentences.
+    """
+
+    format: int
+    token: str
+    sha256: str
+    numbers_sha256: str
+    generation: int
+    last_number: int
+    count: int
+    storage: str
+    nprobe: int
+    recall: float
+
+    def to_json(self) -> str:
+        """Write it down.
+
+        Returns
+        -------
+        str
+            One line.
+        """
+        return json.dumps(asdict(self))
+
+
+_parameters: Any = faiss.SearchParametersIVF  # takes keywords, which FAISS's stubs do not know
+
+
+class SnapshotUnusableError(Exception):
+    """A snapshot is missing, damaged or of another version; never seen outside the gallery, which makes another."""
+
+
+class Snapshot:
+    """An opened snapshot.
+
+    Parameters
+    ----------
+    facts : SnapshotFacts
+        What is known of it.
+    numbers : ndarray of int64, shape (n,)
+        By position, ascending: the items' numbers.
+    index : faiss.IndexIVFScalarQuantizer
+        Ids are positions.
+    """
+
+    def __init__(self, facts: SnapshotFacts, numbers: IntArray, index: Any) -> None:
+        self.facts = facts
+        self.numbers = numbers
+        self._index = index
+        self._index.parallel_mode = 1  # a single query uses every core
+        self.alive: Mask = np.ones(len(numbers), dtype=np.bool_)
+
+    @classmethod
+    def open(cls, folder: Path, written: str | None) -> Snapshot:
+        """Map the files into memory, after checking them.
+
+        Parameters
+        ----------
+        folder : Path
+            The gallery's.
+        written : str or None
+            What the database says of it.
+
+        Returns
+        -------
+        Snapshot
+            Of everything up to its generation.
+
+        Raises
+        ------
+        SnapshotUnusableError
+            If there is none, or anything about it is not as written down.
+        """
+        if written is None:
+            raise SnapshotUnusableError
+        try:
+            facts = SnapshotFacts(**json.loads(written))
+            index_path, numbers_path = snapshot_paths(folder, facts.token)
+            sound = (
+                facts.format == FORMAT
+                and sha256_of(index_path) == facts.sha256
+                and sha256_of(numbers_path) == facts.numbers_sha256
+            )
+            if not sound:
+                raise SnapshotUnusableError
+            index: Any = faiss.read_index(str(index_path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+            lists: Any = faiss.downcast_InvertedLists(index.invlists)
+            lists.prefetch_nthread = 0  # its threads cost a search more than they save
+            return cls(facts, np.load(numbers_path), index)
+        except (OSError, TypeError, ValueError, RuntimeError) as error:
+            raise SnapshotUnusableError from error
+
+    def remove(self, numbers: IntArray) -> None:
+        """Leave items out from here on.
+
+        Parameters
+        ----------
+        numbers : ndarray of int64
+            Those not in the snapshot are passed over.
+        """
+        positions = np.searchsorted(self.numbers, numbers)
+        inside = positions < len(self.numbers)
+        inside[inside] &= self.numbers[positions[inside]] == numbers[inside]
+        alive = self.alive.copy()  # searches in other threads go on with the old one
+        alive[positions[inside]] = False
+        self.alive = alive
+
+    def search(self, query: FloatArray, count: int, among: Mask | None, *, exact: bool) -> IntArray:
+        """Find candidates for the most similar.
+
+        Parameters
+        ----------
+        query : ndarray of float32, shape (dim,)
+            A unit vector.
+        count : int
+            How many results are wanted.
+        among : ndarray of bool, shape (n,), or None
+            By position: which may be found.
+        exact : bool
+            Whether to look at every vector.
+
+        Returns
+        -------
+        ndarray of int64
+            Numbers, ``CANDIDATES`` times `count` of them when there are so many.
+        """
+        alive = self.alive
+        allowed = alive if among is None else alive & among
+        matches = int(np.count_nonzero(allowed))
+        if matches == 0:
+            return np.empty(0, np.int64)
+        parameters = _parameters(nprobe=self.facts.nprobe)
+        if matches < len(alive):
+            bits = np.packbits(allowed, bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(alive), faiss.swig_ptr(bits))
+            parameters = _parameters(nprobe=self._probes(matches), sel=selector)
+        if exact:
+            parameters.nprobe = self._index.nlist
+        wanted = min(matches, max(10, count * CANDIDATES[self.facts.storage]))
+        _, positions = self._index.search(query[np.newaxis], wanted, params=parameters)
+        found: IntArray = self.numbers[positions[0][positions[0] >= 0]]
+        return found
+
+    def read_list(self, which: int) -> tuple[IntArray, FloatArray]:
+        """Give what is alive of one of the index's lists, as stored there.
+
+        Parameters
+        ----------
+        which : int
+            From 0 to ``list_count``.
+
+        Returns
+        -------
+        (ndarray of int64, shape (m,), ndarray of float32, shape (m, dim))
+            Numbers and vectors.
+        """
+        stored = self._index.invlists
+        size = stored.list_size(which)
+        if size == 0:
+            return np.empty(0, np.int64), np.empty((0, self._index.d), np.float32)
+        positions = faiss.rev_swig_ptr(stored.get_ids(which), size)
+        codes = faiss.rev_swig_ptr(stored.get_codes(which), size * self._index.code_size).reshape(size, -1)
+        kept = self.alive[positions]
+        return self.numbers[positions[kept]], self._decoded(codes if kept.all() else codes[kept])
+
+    @property
+    def list_count(self) -> int:
+        """How many lists there are."""
+        return int(self._index.nlist)
+
+    def encoded(self, vectors: FloatArray) -> FloatArray:
+        """Round vectors as the index does.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, dim)
+            What ``read_list`` would give for them.
+        """
+        return self._decoded(self._index.sq.compute_codes(np.ascontiguousarray(vectors)))
+
+    def _decoded(self, codes: np.ndarray) -> FloatArray:
+        if self.facts.storage == "float16":
+            rows: FloatArray = codes.view(np.float16).astype(np.float32)
+            return rows
+        decoded: FloatArray = self._index.sq.decode(np.ascontiguousarray(codes))
+        return decoded
+
+    def _probes(self, matches: int) -> int:
+        """Every list if a filter leaves few enough to look at; half as many again as without, otherwise."""
+        size, share = len(self.numbers), self.facts.nprobe / self._index.nlist
+        unfiltered = size * share * _COST_OF_A_MATCH / 2
+        everything = size * _COST_OF_A_TEST + matches * _COST_OF_A_MATCH
+        if everything <= _TIMES_UNFILTERED * unfiltered:
+            return int(self._index.nlist)
+        return min(int(self._index.nlist), int(self.facts.nprobe * 1.5) + 1)
+
+
+def snapshot_paths(folder: Path, token: str) -> tuple[Path, Path]:
+    """Name the files of a snapshot.
+
+    Parameters
+    ----------
+    folder : Path
+        The gallery's.
+    token : str
+        Its own.
+
+    Returns
+    -------
+    (Path, Path)
+        Index and numbers.
+    """
+    return folder / f"index-{token}.faiss", folder / f"index-{token}.npy"
+
+
+def remove_snapshots(folder: Path, keep: str | None) -> None:
+    """Delete the files of other snapshots; processes that have them mapped are not disturbed.
+
+    Parameters
+    ----------
+    folder : Path
+        The gallery's.
+    keep : str or None
+        The token of the one that stays.
+    """
+    for path in folder.glob("index-*"):
+        if keep is None or not path.name.startswith(f"index-{keep}."):
+            path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Sum up a file.
+
+    Parameters
+    ----------
+    path : Path
+        Any file.
+
+    Returns
+    -------
+    str
+        In hex.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
