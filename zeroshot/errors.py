@@ -19,6 +19,7 @@
     │   ├── GalleryBusy
     │   ├── GalleryMismatch
     │   ├── GalleryCorrupt
+    │   ├── GalleryRefused          a name, item or vector it cannot take
     │   ├── ItemNotFound
     │   └── ItemExists
     └── ModelError                  an encoder or its files
@@ -154,6 +155,12 @@ class GalleryCorrupt(GalleryError):
     """The gallery's database is damaged."""
 
     type = "gallery-corrupt"
+
+
+class GalleryRefused(GalleryError):
+    """A name, an item or a vector that a gallery cannot take."""
+
+    type = "gallery-refused"
 
 
 class ItemNotFound(GalleryError):

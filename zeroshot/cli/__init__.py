@@ -14,8 +14,9 @@ import typer
 from zeroshot import __version__
 from zeroshot.cli.classify import classify
 from zeroshot.cli.export import export
-from zeroshot.cli.gallery import gallery_app, index, search
+from zeroshot.cli.gallery import gallery_app
 from zeroshot.cli.models import models
+from zeroshot.cli.search import index, search
 from zeroshot.cli.serve import serve
 from zeroshot.errors import ZeroshotError
 

@@ -58,7 +58,7 @@ class Renderer:
 
 
 @contextmanager
-def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
+def progress(total: int, *, shown: bool) -> Iterator[Callable[..., object]]:
     """Draw a progress bar on standard error, if that is a terminal.
 
     Parameters
@@ -71,7 +71,7 @@ def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
     Yields
     ------
     callable
-        Call it once per picture done.
+        Call it once per picture done, or with the number of pictures done.
     """
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), _SpeedColumn(), TimeRemainingColumn())
@@ -85,7 +85,7 @@ def progress(total: int, *, shown: bool) -> Iterator[Callable[[], object]]:
     )
     with bar:
         task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)
 
 
 @contextmanager

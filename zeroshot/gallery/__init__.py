@@ -1,6 +1,6 @@
 """Galleries: stored vectors that answer "which pictures look like this one", "... like this sentence"."""
 
-from zeroshot.gallery.catalogue import delete_gallery, gallery_names
+from zeroshot.gallery.catalogue import GallerySummary, delete_gallery, gallery_names, summarise
 from zeroshot.gallery.filters import Filter
 from zeroshot.gallery.gallery import Gallery
 from zeroshot.gallery.records import Hit, Item, LabelCount, Query, Statistics, Verification
@@ -8,6 +8,7 @@ from zeroshot.gallery.records import Hit, Item, LabelCount, Query, Statistics, V
 __all__ = [
     "Filter",
     "Gallery",
+    "GallerySummary",
     "Hit",
     "Item",
     "LabelCount",
@@ -16,4 +17,5 @@ __all__ = [
     "Verification",
     "delete_gallery",
     "gallery_names",
+    "summarise",
 ]

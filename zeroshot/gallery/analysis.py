@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,10 +61,13 @@ def count_labels(
     if not parts:
         return [LabelCount(name, 0, ()) for name in names]
     numbers, best, scores = (np.concatenate([part[column] for part in parts]) for column in range(3))
-    counts = Counter(best.tolist())
+    counts = np.bincount(best, minlength=len(names)).tolist()
     result = []
     for position, name in enumerate(names):
         members = np.flatnonzero(best == position)
+        if len(members) > examples > 0:
+            least = np.partition(scores[members], -examples)[-examples]
+            members = members[scores[members] >= least]
         surest = members[np.lexsort((numbers[members], -scores[members]))[:examples]]
         items = store.items([int(number) for number in numbers[surest]])
         named = [(int(numbers[row]), float(scores[row])) for row in surest]

@@ -4,12 +4,66 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
-from zeroshot.errors import GalleryError, GalleryNotFound, quote
+from zeroshot.errors import GalleryCorrupt, GalleryNotFound, GalleryRefused, quote
 from zeroshot.gallery.database import DATABASE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class GallerySummary:
+    """What can be said of a gallery without its encoder.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    count : int
+        Items.
+    model : str
+        Spec of the encoder it was made with.
+    """
+
+    name: str
+    count: int
+    model: str
+
+
+def summarise(home: Path, name: str) -> GallerySummary:
+    """Say what a gallery is, without opening it for use.
+
+    Parameters
+    ----------
+    home : Path
+        ZEROSHOT_HOME.
+    name : str
+        Which.
+
+    Returns
+    -------
+    GallerySummary
+        As of now.
+
+    Raises
+    ------
+    GalleryNotFound
+        If there is none of that name.
+    GalleryCorrupt
+        If its database cannot be read.
+    """
+    path = gallery_folder(home, name, create=False) / DATABASE
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            (model,) = connection.execute("SELECT value FROM facts WHERE key = 'spec'").fetchone()
+            (count,) = connection.execute("SELECT count(*) FROM items").fetchone()
+    except (sqlite3.Error, TypeError) as error:
+        raise GalleryCorrupt(f"{path} cannot be read: {error}.", "Restore a copy of the folder.") from error
+    return GallerySummary(name, count, model)
 
 
 def gallery_names(home: Path) -> list[str]:
@@ -67,11 +121,11 @@ def gallery_folder(home: Path, name: str, *, create: bool) -> Path:
     ------
     GalleryNotFound
         If there is none of that name and `create` is False.
-    GalleryError
+    GalleryRefused
         If the name cannot be a folder's.
     """
     if not _NAME.fullmatch(name):
-        raise GalleryError(
+        raise GalleryRefused(
             f"{quote(name)} cannot be a gallery's name.",
             "Use letters, digits, dots, dashes and underscores, up to 100.",
         )

@@ -168,6 +168,19 @@ class Collection:
         keep = None if where is None else self._index.matching(where)
         return self._store.page(limit=limit, after=after, keep=keep)
 
+    def everything(self) -> Iterator[tuple[list[Item], FloatArray]]:
+        """Read all items and their vectors, some thousand at a time.
+
+        Yields
+        ------
+        (list of Item, ndarray of float32, shape (n, dim))
+            In the order in which they were added.
+        """
+        for numbers, vectors in self._store.vectors():
+            items = self._store.items(numbers)
+            kept = [row for row, number in enumerate(numbers) if number in items]
+            yield [items[numbers[row]] for row in kept], vectors[kept]
+
     def statistics(self) -> Statistics:
         """Describe the gallery in numbers.
 

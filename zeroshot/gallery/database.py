@@ -31,7 +31,7 @@ MIGRATIONS: tuple[str, ...] = (
         file_mtime_ns INTEGER,
         metadata TEXT NOT NULL,
         added REAL NOT NULL,
-        checksum BLOB NOT NULL
+        checksum INTEGER NOT NULL
     );
     CREATE INDEX items_uri ON items (uri);
     CREATE TABLE vectors (number INTEGER PRIMARY KEY, vector BLOB NOT NULL);

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
 
-import numpy as np
-
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import GalleryBusy, GalleryError, ImageError, OptionError
@@ -164,12 +162,10 @@ class Gallery(Collection):
         vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self._limits)
         own = {part.id for part in queries if part.id is not None}
         candidates = self._index.search(vector, top_k + len(own), where, exact=exact)
-        numbers, vectors = self._store.vectors_of(candidates.tolist())
-        similarities = np.clip(vectors @ vector, -1, 1)
-        best = np.lexsort((numbers, -similarities))[: top_k + len(own)]  # of equals, the one added first
-        items = self._store.items([numbers[row] for row in best])
-        hits = [Hit(items[numbers[row]], float(similarities[row])) for row in best if numbers[row] in items]
-        hits = [hit for hit in hits if hit.item.id not in own]
+        items, vectors = self._store.with_vectors(candidates.tolist())
+        similarities = (vectors @ vector).tolist()
+        best = sorted(range(len(items)), key=similarities.__getitem__, reverse=True)  # of equals, the one added first
+        hits = [Hit(items[row], min(1.0, max(-1.0, similarities[row]))) for row in best if items[row].id not in own]
         return [hit for hit in hits if min_similarity is None or hit.similarity >= min_similarity][:top_k]
 
     def classify(

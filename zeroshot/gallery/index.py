@@ -21,6 +21,8 @@ from zeroshot.gallery.store import GalleryStore
 
 ResultT = TypeVar("ResultT")
 
+_ROWS_PER_BLOCK = 2048
+
 
 class GalleryIndex:
     """Candidates for the nearest, whatever any process has written up to now.
@@ -80,7 +82,7 @@ class GalleryIndex:
             everything = np.concatenate([covered, *added])
             self._snapshot, self._recent, self._written = snapshot, recent, written
             self._columns = Columns(self._store, everything)
-            self._generation = int(facts["generation"])
+            self._generation = facts["generation"]
             self._last_number = int(everything[-1]) if len(everything) else 0
 
     def search(self, query: FloatArray, count: int, where: Filter | None = None, *, exact: bool = False) -> IntArray:
@@ -161,16 +163,17 @@ class GalleryIndex:
             yield work(numbers, vectors)
         if snapshot is None:
             return
+        step = max(1, _ROWS_PER_BLOCK * snapshot.list_count // max(1, len(snapshot.numbers)))
+        parts = [range(start, min(start + step, snapshot.list_count)) for start in range(0, snapshot.list_count, step)]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as pool:
-            yield from pool.map(lambda which: work(*snapshot.read_list(which)), range(snapshot.list_count))
+            yield from pool.map(lambda part: work(*snapshot.read(part)), parts)
 
     def _follow(self) -> None:
         """Replay what any process has written since the last call."""
-        with self._store.reading() as connection:
-            ((generation,),) = connection.execute("SELECT value FROM facts WHERE key = 'generation'").fetchall()
-            if generation == self._generation:
-                return
+        if self._store.generation() == self._generation:
+            return
+        with self._store.reading():
             facts = self._store.facts()
             if facts.get("snapshot") != self._written or self._generation < facts["forgotten"]:
                 self.reload()
@@ -183,4 +186,4 @@ class GalleryIndex:
                 self._recent.add(numbers, vectors)
                 self._columns.extend(np.asarray(numbers, dtype=np.int64))
                 self._last_number = numbers[-1]
-            self._generation = int(generation)
+            self._generation = facts["generation"]

@@ -48,6 +48,8 @@ def combine(
     """
     if not queries:
         raise OptionError("There is no query.", "Give a sentence, a picture, an id or a vector.", field="query")
+    if len(queries) == 1 and queries[0].weight > 0:
+        return _embed(queries[0], encoder, stored, limits)
     total = np.zeros(encoder.dim, dtype=np.float64)
     for query in queries:
         total += query.weight * _embed(query, encoder, stored, limits)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,13 +15,14 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryCorrupt, ItemNotFound, quote
 from zeroshot.gallery.database import Database
 from zeroshot.gallery.records import Item
-from zeroshot.sealed import unseal
+from zeroshot.sealed import CHECK_BYTES, is_sound
 
 IntArray = npt.NDArray[np.int64]
 
 _ROWS_PER_READ = 2000
 _VALUES_PER_QUERY = 500
 _COLUMNS = "number, id, uri, sha256, width, height, file_size, file_mtime_ns, metadata, added, checksum"
+_WITH_VECTORS = f"SELECT {_COLUMNS}, vector FROM items JOIN vectors USING (number) WHERE number IN"  # noqa: S608
 
 
 class RowReader(Database):
@@ -69,6 +70,28 @@ class RowReader(Database):
         with self.reading() as connection:
             query = f"SELECT {_COLUMNS} FROM items WHERE number IN "  # noqa: S608
             return {row[0]: self._item(row) for row in _rows_of(connection, query, numbers)}
+
+    def with_vectors(self, numbers: Sequence[int]) -> tuple[list[Item], FloatArray]:
+        """Give items and their vectors by number.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            Which; those not there are left out.
+
+        Returns
+        -------
+        (list of Item, ndarray of float32, shape (n, dim))
+            In the order of their numbers.
+
+        Raises
+        ------
+        GalleryCorrupt
+            If a checksum does not hold.
+        """
+        with self.reading() as connection:
+            rows = list(_rows_of(connection, _WITH_VECTORS, sorted(numbers)))
+            return [self._item(row[:-1]) for row in rows], self._stacked([(row[0], row[-1]) for row in rows])[1]
 
     def vectors_of(self, numbers: Sequence[int]) -> tuple[list[int], FloatArray]:
         """Give vectors by number.
@@ -236,6 +259,17 @@ class RowReader(Database):
         with self.reading() as connection:
             return dict(connection.execute("SELECT key, value FROM facts").fetchall())
 
+    def generation(self) -> int:
+        """Count the writes there have been.
+
+        Returns
+        -------
+        int
+            It grows with each.
+        """
+        with self.reading() as connection:
+            return int(connection.execute("SELECT value FROM facts WHERE key = 'generation'").fetchone()[0])
+
     def removed_since(self, generation: int) -> list[int]:
         """Give the numbers of items taken away since.
 
@@ -253,7 +287,7 @@ class RowReader(Database):
             rows = connection.execute("SELECT number FROM removed WHERE generation > ?", (generation,))
             return [row[0] for row in rows]
 
-    def _item(self, row: Sequence[Any]) -> Item:
+    def _item(self, row: tuple[Any, ...]) -> Item:
         number, id_, uri, sha256, width, height, file_size, file_mtime_ns, metadata, _, checksum = row
         if row_checksum(row[1:-1]) != checksum:
             raise GalleryCorrupt(
@@ -263,17 +297,17 @@ class RowReader(Database):
         return Item(id_, uri, sha256, width, height, file_size, file_mtime_ns, json.loads(metadata))
 
     def _stacked(self, rows: list[tuple[int, bytes]]) -> tuple[list[int], FloatArray]:
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        for position, (number, sealed) in enumerate(rows):
-            vector = unseal(sealed)
-            if vector is None or vector.shape != (self.dim,):
+        size = self.dim * 4 + CHECK_BYTES
+        for number, sealed in rows:
+            if len(sealed) != size or not is_sound(sealed):
                 with self.reading() as connection:
                     known = connection.execute("SELECT id FROM items WHERE number = ?", (number,)).fetchone()
                 raise GalleryCorrupt(
                     f"{self.path}: the vector of {quote(known[0] if known else number)} is damaged.",
                     "Delete that item and add it again, or restore a copy of the file.",
                 )
-            vectors[position] = vector
+        together = np.frombuffer(b"".join([sealed for _, sealed in rows]), dtype=np.uint8).reshape(len(rows), size)
+        vectors: FloatArray = together[:, :-CHECK_BYTES].copy().view("<f4").astype(np.float32, copy=False)
         return [number for number, _ in rows], vectors
 
 
@@ -283,17 +317,17 @@ def _rows_of(connection: sqlite3.Connection, query: str, numbers: Sequence[int])
         yield from connection.execute(f"{query} ({','.join('?' * len(part))})", part)
 
 
-def row_checksum(values: Sequence[Any]) -> bytes:
+def row_checksum(values: tuple[Any, ...]) -> int:
     """Sum up a row: a flipped bit in a page is not SQLite's to notice.
 
     Parameters
     ----------
-    values : sequence of object
+    values : tuple
         ``id`` to ``added``, in the order of the columns.
 
     Returns
     -------
-    bytes
-        Eight.
+    int
+        Its CRC-32.
     """
-    return hashlib.blake2b(repr(tuple(values)).encode("utf-8", "backslashreplace"), digest_size=8).digest()
+    return zlib.crc32(repr(values).encode("utf-8", "backslashreplace"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zeroshot.encoders import FloatArray
-from zeroshot.errors import GalleryError, ItemExists, ItemNotFound, quote
+from zeroshot.errors import GalleryRefused, ItemExists, ItemNotFound, quote
 from zeroshot.gallery.records import Item
 from zeroshot.gallery.rows import RowReader, row_checksum
 from zeroshot.sealed import seal
@@ -44,7 +44,7 @@ class GalleryStore(RowReader):
         ------
         ItemExists
             If an id is known and `replace` is False.
-        GalleryError
+        GalleryRefused
             If an id is empty, metadata is not JSON, or a vector is not a finite unit vector of the right length.
         GalleryBusy
             If another process is writing.
@@ -112,10 +112,10 @@ class GalleryStore(RowReader):
 
     def _prepared(self, item: Item, vector: FloatArray) -> tuple[tuple[Any, ...], bytes]:
         if not item.id or len(item.id) > 4096:
-            raise GalleryError(f"The id {quote(item.id)} is empty or too long.", "Use 1 to 4,096 characters.")
+            raise GalleryRefused(f"The id {quote(item.id)} is empty or too long.", "Use 1 to 4,096 characters.")
         norm = float(np.linalg.norm(vector))
         if vector.shape != (self.dim,) or not abs(norm - 1) < 1e-3:
-            raise GalleryError(
+            raise GalleryRefused(
                 f"The vector of {quote(item.id)} has shape {vector.shape} and norm {norm:.4g}.",
                 f"Give a unit vector of {self.dim} numbers.",
             )
@@ -123,7 +123,7 @@ class GalleryStore(RowReader):
             metadata = json.dumps(item.metadata, ensure_ascii=False, allow_nan=False)
             (item.id + (item.uri or "") + metadata).encode()
         except (TypeError, ValueError) as error:
-            raise GalleryError(
+            raise GalleryRefused(
                 f"The metadata of {quote(item.id)} is not JSON: {error}.", "Use JSON's types and valid Unicode."
             ) from error
         values = (item.uri, item.sha256, item.width, item.height, item.file_size, item.file_mtime_ns)

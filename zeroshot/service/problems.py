@@ -20,6 +20,7 @@ STATUS: dict[type[Exception], int] = {
     errors.InputError: 422,
     errors.GalleryNotFound: 404,
     errors.ItemNotFound: 404,
+    errors.GalleryRefused: 422,
     errors.GalleryBusy: 409,
     errors.GalleryMismatch: 409,
     errors.ItemExists: 409,
