@@ -247,11 +247,36 @@ def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path)
     }
     assert sum(counts.values()) == 5
     assert counts["coffee"] >= 2
-    assert "5 pictures, every vector's checksum holds" in run("gallery", "verify", "g").stdout
-    assert run("gallery", "list").stdout == "g\n"
+    assert "5 pictures, all sound; the index has every one of them" in run("gallery", "verify", "g").stdout
+    assert lines(run("gallery", "verify", "g", "--json"))[0]["repaired"] is False
+    assert lines(run("gallery", "list", "--json")) == [{"name": "g", "count": 5, "model": "tiny"}]
+    assert "g  (tiny)" in run("gallery", "list").stdout
     assert run("gallery", "delete", "g").returncode == 1  # asks, and nobody answers
     assert run("gallery", "delete", "g", "--yes").returncode == 0
     assert run("gallery", "list").stdout == ""
+
+
+def test_a_gallery_is_moved_compacted_and_shown(run: Run, tmp_path: Path) -> None:
+    run("index", PHOTOS, "--gallery", "g")
+    assert "6 pictures written" in run("gallery", "export", "g", "out").stdout
+    assert "h: 6 pictures imported" in run("gallery", "import", "h", "out").stdout
+    queries = ("search", "cat", "--plus", "0.5:coffee", "--minus", "2:rocket", "--top", 3, "--json", "--gallery")
+    assert lines(run(*queries, "g")) == lines(run(*queries, "h"))
+    assert len(lines(run(*queries, "h"))) == 3
+    assert "bytes before" in run("gallery", "compact", "h", "--storage", "int8").stdout
+    described = run("gallery", "info", "h").stdout
+    assert "int8" in described
+    assert lines(run(*queries, "g")) == lines(run(*queries, "h"))
+    shutil.copy(PHOTOS / "cat.jpg", tmp_path / "copy.jpg")
+    run("index", "copy.jpg", "--gallery", "g")
+    assert lines(run("gallery", "duplicates", "g", "--json")) == [
+        {"ids": [str(PHOTOS / "cat.jpg"), str(tmp_path / "copy.jpg")]}
+    ]
+    shown = run("search", "cat", "--gallery", "g", "--sheet", "sheet.html")
+    assert "sheet.html" in shown.stderr
+    page = (tmp_path / "sheet.html").read_text()
+    assert page.count("data:image/jpeg") == 7
+    assert page.index("cat.jpg") < page.index("rocket.jpg")
 
 
 def test_gallery_commands_name_what_is_wrong(run: Run) -> None:
@@ -265,6 +290,12 @@ def test_gallery_commands_name_what_is_wrong(run: Run) -> None:
         (("search", "--image", "nothing.jpg", "--gallery", "g"), "nothing.jpg does not exist"),
         (("index", PHOTOS, "--gallery", "../g"), "cannot be a gallery's name"),
         (("gallery", "delete", "other", "--yes"), "There is no gallery"),
+        (("gallery", "export", "g", PHOTOS), "not empty"),
+        (("gallery", "import", "g", PHOTOS), "has no img_emb"),
+        (("gallery", "compact", "g", "--storage", "int4"), "'int4'"),
+        (("gallery", "duplicates", "g", "--min-similarity", 2), "min_similarity=2"),
+        (("search", "x", "--minus=-1:y", "--gallery", "g"), "out of range"),
+        (("search", "x", "--gallery", "g", "--sheet", "/nowhere/x.html"), "cannot be written"),
     ):
         finished = run(*arguments)
         assert finished.returncode == 2, arguments

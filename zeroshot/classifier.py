@@ -67,7 +67,7 @@ class ZeroShotClassifier:
     ) -> None:
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.limits = limits or ImageLimits()
-        self._cache = cache
+        self.cache = cache
         self._default_labels = None if labels is None else _as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
         self._matrices: OrderedDict[tuple[tuple[Label, ...], tuple[str, ...]], FloatArray] = OrderedDict()
@@ -217,7 +217,7 @@ class ZeroShotClassifier:
             if key in self._matrices:
                 self._matrices.move_to_end(key)
                 return self._matrices[key]
-        matrix = class_matrix(self.encoder, label_set.labels, chosen, self._cache)
+        matrix = class_matrix(self.encoder, label_set.labels, chosen, self.cache)
         matrix.flags.writeable = False
         with self._lock:
             self._matrices[key] = matrix

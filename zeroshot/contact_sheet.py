@@ -27,7 +27,9 @@ h2 {{ font-size: 1.05rem; margin: 2rem 0 .6rem; }}
 .sheet {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 1.2rem; }}
 figure {{ margin: 0; }}
 figure div {{ aspect-ratio: 1; display: grid; place-items: center; background: #8882; border-radius: 6px; }}
-img {{ max-width: 100%; max-height: 100%; }}
+figure div, figure a {{ min-height: 0; min-width: 0; }}
+figure a {{ display: contents; }}
+img {{ width: 100%; height: 100%; min-height: 0; object-fit: contain; border-radius: 6px; }}
 figcaption {{ margin-top: .4rem; overflow-wrap: anywhere; font-size: .85rem; }}
 figcaption b {{ font-variant-numeric: tabular-nums; }}
 .none {{ opacity: .6; padding: 1rem; text-align: center; }}
@@ -49,7 +51,7 @@ class Entry:
     heading : str
         In bold: a similarity, a score.
     caption : str
-        Beneath: a path, a name.
+        Beneath: a name. Of a path only the last part is shown, and the rest when the mouse is over it.
     link : str or None
         Where a click on the picture leads.
     """
@@ -96,7 +98,10 @@ def _figure(entry: Entry, limits: ImageLimits | None) -> str:
             picture = f'<span class="none">{html.escape(error.message)}</span>'
     if entry.link is not None:
         picture = f'<a href="{html.escape(entry.link)}">{picture}</a>'
-    caption = f"<b>{html.escape(entry.heading)}</b> {html.escape(entry.caption)}"
+    shown = entry.caption.rstrip("/").rpartition("/")[2] or entry.caption
+    caption = (
+        f'<b>{html.escape(entry.heading)}</b> <span title="{html.escape(entry.caption)}">{html.escape(shown)}</span>'
+    )
     return f"<figure><div>{picture}</div><figcaption>{caption}</figcaption></figure>"
 
 

@@ -16,6 +16,7 @@
     │       └── DefinitionNotFound
     ├── GalleryError                a stored collection
     │   ├── GalleryNotFound
+    │   ├── GalleryExists
     │   ├── GalleryBusy
     │   ├── GalleryMismatch
     │   ├── GalleryCorrupt
@@ -137,6 +138,12 @@ class GalleryNotFound(GalleryError):
     """There is no gallery of that name."""
 
     type = "gallery-not-found"
+
+
+class GalleryExists(GalleryError):
+    """There is a gallery of that name already."""
+
+    type = "gallery-exists"
 
 
 class GalleryBusy(GalleryError):

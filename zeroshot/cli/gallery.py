@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from zeroshot.cli.galleries import JsonOption, ModelOption, NameArgument, open_gallery, print_json
+from zeroshot.errors import GalleryCorrupt
 from zeroshot.settings import load_settings
 
 gallery_app = typer.Typer(
@@ -24,7 +25,11 @@ def list_galleries(json_lines: JsonOption = False) -> None:
 
     home = load_settings().home
     for name in gallery_names(home):
-        found = summarise(home, name)
+        try:
+            found = summarise(home, name)
+        except GalleryCorrupt as error:  # one that is damaged hides no other
+            print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+            continue
         if json_lines:
             print_json(asdict(found))
         else:

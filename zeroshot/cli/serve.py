@@ -25,7 +25,7 @@ def serve(
     from zeroshot.service import create_app
 
     settings = load_settings()
-    app = create_app(build_classifier(settings, model=model, device=device, precision=precision))
+    app = create_app(build_classifier(settings, model=model, device=device, precision=precision), settings.home)
     uvicorn.run(
         app,
         host=settings.host if host is None else host,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
 
+import numpy as np
+
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import GalleryBusy, GalleryError, ImageError, OptionError
@@ -75,7 +77,7 @@ class Gallery(Collection):
     ) -> None:
         self.name = name
         self.encoder = encoder
-        self._limits, self._cache = limits, cache
+        self.limits, self._cache = limits, cache
         super().__init__(
             gallery_folder(Path(home), name, create=create), fingerprint=encoder.fingerprint, spec=encoder.spec,
             dim=encoder.dim, exact_up_to=exact_up_to, recall=recall, sentences=self._embed_sentences,
@@ -106,9 +108,7 @@ class Gallery(Collection):
             If another process is writing.
         """
         listed, read = tee(items)
-        encoded = encode_stream(
-            self.encoder, (source for _, source in read), limits=self._limits, batch_size=batch_size
-        )
+        encoded = encode_stream(self.encoder, (source for _, source in read), limits=self.limits, batch_size=batch_size)
         outcomes = zip((item for item, _ in listed), (outcome for _, outcome in encoded), strict=False)
         while batch := list(islice(outcomes, batch_size)):
             good = [(item, outcome) for item, outcome in batch if not isinstance(outcome, ImageError)]
@@ -159,11 +159,12 @@ class Gallery(Collection):
         queries = (
             [Query(text=query)] if isinstance(query, str) else [query] if isinstance(query, Query) else list(query)
         )
-        vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self._limits)
+        vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self.limits)
         own = {part.id for part in queries if part.id is not None}
         candidates = self._index.search(vector, top_k + len(own), where, exact=exact)
         items, vectors = self._store.with_vectors(candidates.tolist())
-        similarities = (vectors @ vector).tolist()
+        # Rounded from float64, so that a similarity does not depend on how many others it was computed with.
+        similarities = (vectors @ vector.astype(np.float64)).astype(np.float32).tolist()
         best = sorted(range(len(items)), key=similarities.__getitem__, reverse=True)  # of equals, the one added first
         hits = [Hit(items[row], min(1.0, max(-1.0, similarities[row]))) for row in best if items[row].id not in own]
         return [hit for hit in hits if min_similarity is None or hit.similarity >= min_similarity][:top_k]

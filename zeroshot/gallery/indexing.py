@@ -56,7 +56,8 @@ class _Reading:
     def __init__(self, path: str) -> None:
         self.name = path
         self.sha256 = ""
-        self.size = (0, 0)
+        self.width: int | None = None
+        self.height: int | None = None
         status = Path(path).stat()
         self.file_size, self.file_mtime_ns = status.st_size, status.st_mtime_ns
 
@@ -64,11 +65,7 @@ class _Reading:
         with Path(self.name).open("rb") as file:
             content = file.read(count)
         self.sha256 = hashlib.sha256(content).hexdigest()
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                self.size = image.size
-        except Exception:  # what is wrong with it is the loader's to say
-            self.size = (0, 0)
+        self.width, self.height = picture_size(content)
         return content
 
     def item(self) -> Item:
@@ -76,11 +73,31 @@ class _Reading:
             id=self.name,
             uri=self.name,
             sha256=self.sha256,
-            width=self.size[0],
-            height=self.size[1],
+            width=self.width,
+            height=self.height,
             file_size=self.file_size,
             file_mtime_ns=self.file_mtime_ns,
         )
+
+
+def picture_size(content: bytes) -> tuple[int | None, int | None]:
+    """Read a picture's size without decoding it.
+
+    Parameters
+    ----------
+    content : bytes
+        The encoded picture.
+
+    Returns
+    -------
+    (int or None, int or None)
+        Width and height in pixels; None if it is no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.size
+    except Exception:  # what is wrong with it is the loader's to say
+        return None, None
 
 
 def index_files(

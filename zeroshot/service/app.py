@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,9 @@ from PIL import Image
 from zeroshot import __version__
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.service import problems
+from zeroshot.service.galleries import closing, gallery_routes
+from zeroshot.service.gallery_schemas import NewGallery, NewItems, RelabelRequest, SearchRequest
+from zeroshot.service.open_galleries import OpenGalleries
 from zeroshot.service.requests import BodyLimit, read_classify_job
 from zeroshot.service.schemas import MULTIPART_SCHEMA, ClassifyRequest, ClassifyResponse, Health
 
@@ -31,23 +35,27 @@ _BODY: dict[str, Any] = {
 }
 
 
-def create_app(classifier: ZeroShotClassifier) -> FastAPI:
+def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
     """Build the service around a loaded classifier.
 
     Parameters
     ----------
     classifier : ZeroShotClassifier
         Answers every request.
+    home : Path
+        ZEROSHOT_HOME, where galleries are.
 
     Returns
     -------
     FastAPI
         The ASGI application.
     """
+    galleries = OpenGalleries(home, classifier)
     app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
         summary="Zero-shot image classification: classes are text, so a new one needs no training.",
+        lifespan=closing(galleries),
     )
     app.add_middleware(BodyLimit, max_image_bytes=classifier.limits.max_bytes)
     problems.install(app)
@@ -92,6 +100,7 @@ def create_app(classifier: ZeroShotClassifier) -> FastAPI:
         await run_sync(lambda: classifier.encoder.encode_images([Image.new("RGB", (8, 8))]), limiter=slots)
         return Health(status="ready")
 
+    app.include_router(gallery_routes(galleries, slots, classifier.limits.max_bytes))
     _document_bodies(app)
     return app
 
@@ -103,7 +112,7 @@ def _document_bodies(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for schema in (ClassifyRequest, problems.Problem):
+        for schema in (ClassifyRequest, NewGallery, NewItems, RelabelRequest, SearchRequest, problems.Problem):
             own = schema.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(own.pop("$defs", {}))
             schemas[schema.__name__] = own

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -21,6 +22,7 @@ STATUS: dict[type[Exception], int] = {
     errors.GalleryNotFound: 404,
     errors.ItemNotFound: 404,
     errors.GalleryRefused: 422,
+    errors.GalleryExists: 409,
     errors.GalleryBusy: 409,
     errors.GalleryMismatch: 409,
     errors.ItemExists: 409,
@@ -111,6 +113,30 @@ def problem(status: int, slug: str, detail: str, *, field: str | None = None, he
     )
 
 
+def describe(error: errors.ZeroshotError) -> Problem:
+    """Put an error into the wire's form.
+
+    Parameters
+    ----------
+    error : ZeroshotError
+        What was raised.
+
+    Returns
+    -------
+    Problem
+        The same, as a client sees it.
+    """
+    if isinstance(error, RequestError):
+        status, slug, field = error.status, error.slug, error.field
+    else:
+        status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        slug, field = error.type, error.field or ("image" if isinstance(error, errors.ImageError) else None)
+    return Problem(
+        type=f"urn:zeroshot:problem:{slug}", title=_TITLES.get(status, "Error"), status=status, detail=str(error),
+        field=field,
+    )  # fmt: skip
+
+
 def install(app: FastAPI) -> None:
     """Turn every exception that reaches the app into a problem.
 
@@ -121,6 +147,7 @@ def install(app: FastAPI) -> None:
     """
     app.add_exception_handler(errors.ZeroshotError, _on_zeroshot_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -147,14 +174,12 @@ def from_validation(error: ValidationError) -> RequestError:
 
 
 def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    if isinstance(error, RequestError):
-        return problem(error.status, error.slug, str(error), field=error.field)
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    if status >= 500:
+    if not isinstance(error, errors.ZeroshotError):
+        raise error
+    body = describe(error)
+    if body.status >= 500:
         _LOG.error("%s", error, exc_info=error)
-    field = error.field if isinstance(error, errors.ZeroshotError) else None
-    slug = error.type if isinstance(error, errors.ZeroshotError) else "error"
-    return problem(status, slug, str(error), field=field or ("image" if isinstance(error, errors.ImageError) else None))
+    return problem(body.status, body.type.rpartition(":")[2], body.detail, field=body.field)
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -167,6 +192,19 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     slugs = {404: "not-found", 405: "method-not-allowed"}
     status = error.status_code
     return problem(status, slugs.get(status, "http"), details.get(status, str(error.detail)), headers=error.headers)
+
+
+def _on_bad_parameter(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    return problem(
+        422,
+        "invalid-request",
+        f"{name}: {first['msg']}, not {errors.quote(first.get('input'))}. See /docs.",
+        field=name,
+    )
 
 
 def _on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -17,7 +17,7 @@ from zeroshot.images import ImageSource, decode_base64
 from zeroshot.labels import LabelSet, load_label_set, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.service.problems import RequestError, from_validation, problem
-from zeroshot.service.schemas import ClassifyRequest
+from zeroshot.service.schemas import ClassifyRequest, LabelObject
 
 _ROOM_FOR_LABELS = 32 * 2**20  # 10,000 labels of 1,000 characters, escaped
 
@@ -72,9 +72,7 @@ async def read_classify_job(request: Request, max_image_bytes: int) -> ClassifyJ
     ):
         fields = await _read_json(request)
         body = _validated(fields)
-        image: ImageSource = body.image
-        if body.image[:5].lower() != "data:" and not body.image.lower().startswith(("http://", "https://")):
-            image = decode_base64(body.image)
+        image: ImageSource = to_source(body.image)
     elif content_type == "multipart/form-data":
         image, body = await _read_multipart(request, max_image_bytes)
     else:
@@ -85,6 +83,64 @@ async def read_classify_job(request: Request, max_image_bytes: int) -> ClassifyJ
             "Send application/json or multipart/form-data.",
         )
     return _to_job(image, body)
+
+
+def to_source(text: str) -> ImageSource:
+    """Tell base64 from a data URI and a URL.
+
+    Parameters
+    ----------
+    text : str
+        A picture in JSON.
+
+    Returns
+    -------
+    ImageSource
+        Bytes, or the URI as it is; never a path.
+
+    Raises
+    ------
+    ImageUnreadable
+        If it is none of them.
+    """
+    if text[:5].lower() == "data:" or text.lower().startswith(("http://", "https://")):
+        return text
+    return decode_base64(text)
+
+
+def to_labels(labels: Sequence[str | LabelObject] | None, label_set: str | None) -> LabelSet:
+    """Take the labels from whichever of the two fields was given.
+
+    Parameters
+    ----------
+    labels : sequence of str or LabelObject, or None
+        Inline labels.
+    label_set : str or None
+        A label set's name.
+
+    Returns
+    -------
+    LabelSet
+        Validated.
+
+    Raises
+    ------
+    RequestError
+        If neither was given, or both.
+    LabelError
+        If the labels cannot be used.
+    DefinitionNotFound
+        If there is no such label set.
+    """
+    if (labels is None) == (label_set is None):
+        given = "neither" if labels is None else "both"
+        raise RequestError(
+            422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
+        )
+    if label_set is not None:
+        return load_label_set(label_set, files=False)
+    items = [item if isinstance(item, str) else item.to_label() for item in labels or []]
+    return LabelSet("custom", parse_labels(items))
 
 
 async def _read_json(request: Request) -> object:
@@ -151,16 +207,7 @@ def _json_type(value: object) -> str:
 
 
 def _to_job(image: ImageSource, body: ClassifyRequest) -> ClassifyJob:
-    if (body.labels is None) == (body.label_set is None):
-        given = "neither" if body.labels is None else "both"
-        raise RequestError(
-            422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
-        )
-    if body.label_set is not None:
-        labels = load_label_set(body.label_set, files=False)
-    else:
-        items = [item if isinstance(item, str) else item.to_label() for item in body.labels or []]
-        labels = LabelSet("custom", parse_labels(items))
+    labels = to_labels(body.labels, body.label_set)
     templates = None if body.templates is None else load_templates(body.templates, files=False)
     return ClassifyJob(image, labels, templates, body.top_k)
 
@@ -182,7 +229,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, counting."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _is_stream(scope):
             await self.app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
@@ -203,3 +250,9 @@ class BodyLimit:
 
     def _message(self) -> str:
         return f"The body has more than {self.max_bytes:,} bytes. Send less, or raise ZEROSHOT_MAX_IMAGE_BYTES."
+
+
+def _is_stream(scope: Scope) -> bool:
+    """Whether the body is lines, which are bounded one by one as they are read."""
+    content_type: bytes = dict(scope["headers"]).get(b"content-type", b"")
+    return scope["path"].endswith("/items") and content_type.lower().startswith(b"application/x-ndjson")

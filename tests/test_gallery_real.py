@@ -1,0 +1,66 @@
+"""A collection as people have them: eight thousand pictures of Debian's openclipart-png, through the program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run, environment
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clipart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's pictures, unpacked, not installed."""
+    folder = tmp_path_factory.mktemp("clipart")
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        pytest.skip("openclipart-png comes from Debian")
+    fetched = subprocess.run(["apt-get", "download", "openclipart-png"], cwd=folder, capture_output=True, text=True)
+    if fetched.returncode != 0:
+        subprocess.run(["apt-get", "update"], capture_output=True)
+        fetched = subprocess.run(["apt-get", "download", "openclipart-png"], cwd=folder, capture_output=True, text=True)
+    if fetched.returncode != 0:
+        pytest.skip(f"openclipart-png cannot be had: {fetched.stderr.strip()}")
+    (package,) = folder.glob("*.deb")
+    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+    package.unlink()
+    return folder
+
+
+def test_eight_thousand_pictures_are_indexed_through_interruptions(clipart: Path, run: Run, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "zeroshot", "index", str(clipart), "--gallery", "art"]
+    interrupted = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path / "home")
+    )
+    time.sleep(20)
+    interrupted.send_signal(signal.SIGINT)
+    interrupted.communicate(timeout=60)
+    assert interrupted.returncode != 0
+    done = json.loads(run("gallery", "info", "art", "--json").stdout)["count"]
+    assert done > 100
+    killed = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path / "home")
+    )
+    time.sleep(20)
+    killed.kill()
+    killed.communicate()
+    more = json.loads(run("gallery", "info", "art", "--json").stdout)["count"]
+    assert more > done
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "home"), timeout=600)
+    assert finished.returncode == 1  # some are far too large, which is said
+    assert f"{more:,} unchanged" in finished.stdout
+    assert "pixels" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    counted = json.loads(run("gallery", "info", "art", "--json").stdout)["count"]
+    assert counted > 6500
+    assert "all sound" in run("gallery", "verify", "art").stdout
+    found = run("search", "a car", "--gallery", "art", "--json").stdout.splitlines()
+    assert sum("car" in Path(json.loads(line)["id"]).name for line in found) >= 8

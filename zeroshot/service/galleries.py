@@ -1,0 +1,278 @@
+"""The routes of galleries."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from zeroshot.errors import GalleryCorrupt
+from zeroshot.gallery import gallery_names, summarise
+from zeroshot.prompts import load_templates
+from zeroshot.service import gallery_schemas as schemas
+from zeroshot.service.gallery_requests import lines_of, read_body, read_search, store_items, store_lines, to_queries
+from zeroshot.service.open_galleries import OpenGalleries
+from zeroshot.service.problems import RequestError, describe
+from zeroshot.service.requests import to_labels
+
+ResultT = TypeVar("ResultT")
+NDJSON = "application/x-ndjson"
+
+_LINES_AT_ONCE = 64
+_SPOOLED = 4 * 2**20  # results of a bulk addition are kept in memory up to here, in bytes
+
+
+def _takes(model: type[schemas.Strict], **others: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}, **others}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_BULK = {NDJSON: {"schema": {"type": "string", "description": "One NewItem a line."}}}
+_FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {
+                "image": {"type": "string", "format": "binary"},
+                "top_k": {"type": "integer"},
+                "min_similarity": {"type": "number"},
+                "where": {"type": "string", "description": "A filter, in JSON."},
+                "exact": {"type": "boolean"},
+            },
+        }
+    }
+}
+
+
+def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_image_bytes: int) -> APIRouter:
+    """Build the routes below ``/v1/galleries``.
+
+    Parameters
+    ----------
+    galleries : OpenGalleries
+        The galleries.
+    slots : CapacityLimiter
+        Bounds what runs at once.
+    max_image_bytes : int
+        Largest picture.
+
+    Returns
+    -------
+    APIRouter
+        To be included.
+    """
+    router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
+
+    async def off_the_loop(work: Callable[[], ResultT]) -> ResultT:
+        return await run_sync(work, limiter=slots)
+
+    @router.get("", summary="List the galleries")
+    async def list_galleries() -> schemas.GalleryList:
+        def run() -> schemas.GalleryList:
+            return schemas.GalleryList(galleries=[_summary(galleries, name) for name in gallery_names(galleries.home)])
+
+        return await off_the_loop(run)
+
+    @router.post("", status_code=201, summary="Make a gallery", openapi_extra=_takes(schemas.NewGallery))
+    async def create_gallery(request: Request) -> schemas.GalleryInfo:
+        name = (await read_body(request, schemas.NewGallery)).name
+        return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name, create=True).statistics()))
+
+    @router.get("/{name}", summary="Describe a gallery")
+    async def describe_gallery(name: str) -> schemas.GalleryInfo:
+        return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name).statistics()))
+
+    @router.delete("/{name}", status_code=204, summary="Delete a gallery and all in it")
+    async def delete_gallery(name: str) -> Response:
+        await off_the_loop(lambda: galleries.delete(name))
+        return Response(status_code=204)
+
+    @router.post(
+        "/{name}/items",
+        response_model=schemas.ItemResults,
+        summary="Add pictures or vectors",
+        description=(
+            "Each item is stored or refused by itself. As `application/x-ndjson` the body may be of any length: one "
+            "item a line (`?replace=true` to replace); the answer has one result a line, sent when the body is done."
+        ),
+        openapi_extra=_takes(schemas.NewItems, **_BULK),
+    )
+    async def add_items(name: str, request: Request, replace: bool = False) -> Any:
+        gallery = await off_the_loop(lambda: galleries.get(name))
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON:
+            spool = await _store_stream(
+                lines_of(request, max_image_bytes * 4 // 3 + 2**20),
+                lambda lines: list(store_lines(gallery, lines, replace=replace)),
+                off_the_loop,
+            )
+            return StreamingResponse(_sent(spool), media_type=NDJSON)
+        body = await read_body(request, schemas.NewItems)
+        results = await off_the_loop(lambda: list(store_items(gallery, body.items, replace=body.replace or replace)))
+        return schemas.ItemResults(stored=sum(one.status == "stored" for one in results), results=results)
+
+    @router.get("/{name}/items", summary="List items by id")
+    async def list_items(
+        name: str,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        after: Annotated[str | None, Query(description="Only ids beyond this one.")] = None,
+        where: Annotated[str | None, Query(description='A filter, in JSON: {"colour": "red"}.')] = None,
+    ) -> schemas.ItemPage:
+        condition = _json(where)
+
+        def run() -> schemas.ItemPage:
+            items = galleries.get(name).list_items(condition, limit=limit + 1, after=after)
+            more = len(items) > limit
+            return schemas.ItemPage(
+                items=[schemas.ItemObject.of(item) for item in items[:limit]],
+                next=items[limit - 1].id if more else None,
+            )
+
+        return await off_the_loop(run)
+
+    @router.get("/{name}/items/{id:path}", summary="Get an item")
+    async def get_item(
+        name: str,
+        id: str,  # noqa: A002
+        vector: Annotated[bool, Query(description="With its vector.")] = False,
+    ) -> schemas.ItemObject:
+        def run() -> schemas.ItemObject:
+            item, row = galleries.get(name).get(id)
+            return schemas.ItemObject.of(item, row.tolist() if vector else None)
+
+        return await off_the_loop(run)
+
+    @router.delete("/{name}/items/{id:path}", status_code=204, summary="Remove an item")
+    async def delete_item(name: str, id: str) -> Response:  # noqa: A002
+        await off_the_loop(lambda: galleries.get(name).delete([id]))
+        return Response(status_code=204)
+
+    @router.post(
+        "/{name}/search",
+        summary="Find items by sentence, picture, stored item or vector, or a weighted sum of them",
+        openapi_extra=_takes(schemas.SearchRequest, **_FORM),
+    )
+    async def search(name: str, request: Request) -> schemas.SearchResponse:
+        body = await read_search(request, max_image_bytes)
+
+        def run() -> schemas.SearchResponse:
+            hits = galleries.get(name).search(
+                to_queries(body.queries), top_k=body.top_k, min_similarity=body.min_similarity, where=body.where,
+                exact=body.exact,
+            )  # fmt: skip
+            return schemas.SearchResponse(hits=[schemas.HitObject.of(hit) for hit in hits])
+
+        return await off_the_loop(run)
+
+    @router.post(
+        "/{name}/classify",
+        summary="Re-label everything in it, from stored vectors",
+        openapi_extra=_takes(schemas.RelabelRequest),
+    )
+    async def classify(name: str, request: Request) -> schemas.RelabelResponse:
+        body = await read_body(request, schemas.RelabelRequest)
+        labels = to_labels(body.labels, body.label_set)
+        templates = None if body.templates is None else load_templates(body.templates, files=False)
+
+        def run() -> schemas.RelabelResponse:
+            counts = galleries.get(name).classify(labels, templates=templates, examples=body.examples)
+            return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts])
+
+        return await off_the_loop(run)
+
+    @router.get("/{name}/duplicates", summary="Find near-duplicates, in groups")
+    async def duplicates(
+        name: str, min_similarity: Annotated[float, Query(gt=0, le=1)] = 0.95
+    ) -> schemas.DuplicateGroups:
+        return await off_the_loop(
+            lambda: schemas.DuplicateGroups(groups=galleries.get(name).duplicates(min_similarity=min_similarity))
+        )
+
+    @router.post("/{name}/verify", summary="Check the index against the database, and mend it")
+    async def verify(name: str) -> schemas.VerificationObject:
+        return await off_the_loop(lambda: schemas.VerificationObject.of(galleries.get(name).verify()))
+
+    @router.post("/{name}/compact", summary="Give back the room of deleted items, and build a large index anew")
+    async def compact(name: str) -> schemas.GalleryInfo:
+        def run() -> schemas.GalleryInfo:
+            gallery = galleries.get(name)
+            gallery.compact()
+            return schemas.GalleryInfo.of(name, gallery.statistics())
+
+        return await off_the_loop(run)
+
+    return router
+
+
+def _summary(galleries: OpenGalleries, name: str) -> schemas.GalleryObject:
+    try:
+        return schemas.GalleryObject.of(summarise(galleries.home, name))
+    except GalleryCorrupt as error:  # one that is damaged hides no other
+        return schemas.GalleryObject(name=name, problem=describe(error))
+
+
+def closing(galleries: OpenGalleries) -> Any:
+    """Make a lifespan that closes the galleries when the server stops.
+
+    Parameters
+    ----------
+    galleries : OpenGalleries
+        What to close.
+
+    Returns
+    -------
+    callable
+        For FastAPI's ``lifespan``.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_sync(galleries.close)
+
+    return lifespan
+
+
+async def _store_stream(lines: AsyncIterator[bytes], store: Callable[[list[bytes]], list[Any]], run: Any) -> Any:
+    """Store lines some dozens at a time as they come; give the results, one a line, in a file."""
+    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 (closed when it has been sent)
+    waiting: list[bytes] = []
+
+    async def flush() -> None:
+        for result in await run(lambda: store(waiting)):
+            spool.write(result.model_dump_json(exclude_none=True).encode() + b"\n")
+        waiting.clear()
+
+    try:
+        async for line in lines:
+            waiting.append(line)
+            if len(waiting) == _LINES_AT_ONCE:
+                await flush()
+        await flush()
+    except BaseException:
+        spool.close()
+        raise
+    spool.seek(0)
+    return spool
+
+
+async def _sent(spool: Any) -> AsyncIterator[bytes]:
+    try:
+        while chunk := await run_sync(spool.read, 64 * 1024):
+            yield chunk
+    finally:
+        spool.close()
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise RequestError(422, "invalid-request", f"where: {error}.", "Give a filter in JSON.", "where") from error

@@ -1,0 +1,300 @@
+"""From an HTTP request about a gallery to what the gallery is asked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from zeroshot.encoders import FloatArray
+from zeroshot.errors import GalleryBusy, ZeroshotError
+from zeroshot.gallery import Gallery, Item, Query
+from zeroshot.gallery.indexing import picture_size
+from zeroshot.gallery.queries import unit_vector
+from zeroshot.images import ImageLimits
+from zeroshot.images.sources import open_source
+from zeroshot.service.gallery_schemas import ItemResult, NewItem, QueryObject, SearchRequest
+from zeroshot.service.problems import RequestError, describe, from_validation
+from zeroshot.service.requests import to_source
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+async def read_body(request: Request, model: type[BodyT]) -> BodyT:
+    """Read a JSON body.
+
+    Parameters
+    ----------
+    request : Request
+        With a JSON object.
+    model : type
+        What it has to be.
+
+    Returns
+    -------
+    BaseModel
+        Validated.
+
+    Raises
+    ------
+    RequestError
+        If it is not JSON, or not of that form.
+    """
+    return _parsed(await request.body(), model)
+
+
+async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
+    """Read what to look for, as JSON or as a form with a picture.
+
+    Parameters
+    ----------
+    request : Request
+        JSON or multipart.
+    max_image_bytes : int
+        Largest part of a form.
+
+    Returns
+    -------
+    SearchRequest
+        Validated; a form's picture is in it in base64.
+
+    Raises
+    ------
+    RequestError
+        If the body is of another type, or not of the documented form.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        return await read_body(request, SearchRequest)
+    content, fields = await read_form(request, max_image_bytes)
+    query = {"image": base64.b64encode(content).decode()}
+    numbers = {"top_k": int, "min_similarity": float}
+    try:
+        others = {name: numbers.get(name, json.loads)(value) for name, value in fields.items()}
+    except ValueError as error:
+        raise RequestError(
+            422, "invalid-request", f"A field of the form is malformed: {error}.", "See /docs."
+        ) from error
+    return _validated({"queries": [query], **others}, SearchRequest)
+
+
+async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, dict[str, str]]:
+    """Read a form with a file named ``image``.
+
+    Parameters
+    ----------
+    request : Request
+        Multipart.
+    max_image_bytes : int
+        Largest part.
+
+    Returns
+    -------
+    (bytes, dict of str to str)
+        The picture, and the other fields.
+
+    Raises
+    ------
+    RequestError
+        If it is no form, or there is no picture in it.
+    """
+    try:
+        form = await request.form(max_files=1, max_fields=100, max_part_size=max_image_bytes)
+    except HTTPException as error:
+        raise RequestError(
+            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send one picture."
+        ) from error
+    upload = form.get("image")
+    if not isinstance(upload, UploadFile):
+        raise RequestError(
+            422,
+            "invalid-request",
+            "The form has no file named 'image'.",
+            "For example: curl -F image=@cat.jpg",
+            "image",
+        )
+    content = await upload.read()
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
+    await form.close()
+    return content, fields
+
+
+async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """Split a streamed body into lines.
+
+    Parameters
+    ----------
+    request : Request
+        NDJSON.
+    max_bytes : int
+        Longest line.
+
+    Yields
+    ------
+    bytes
+        Lines that are not blank.
+
+    Raises
+    ------
+    RequestError
+        If a line is too long.
+    """
+    rest = b""
+    async for chunk in request.stream():
+        *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > max_bytes:
+            raise RequestError(413, "body-too-large", f"A line has more than {max_bytes:,} bytes.", "Send less.")
+    if rest.strip():
+        yield rest
+
+
+def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
+    """Turn queries on the wire into queries.
+
+    Parameters
+    ----------
+    objects : sequence of QueryObject
+        Validated.
+
+    Returns
+    -------
+    list of Query
+        Their pictures not yet decoded.
+
+    Raises
+    ------
+    ImageError
+        If a picture is not base64.
+    """
+    return [
+        Query(
+            text=one.text,
+            image=None if one.image is None else to_source(one.image),
+            id=one.id,
+            vector=one.vector,  # type: ignore[arg-type]  # checked where it is used
+            weight=one.weight,
+        )
+        for one in objects
+    ]
+
+
+def store_lines(gallery: Gallery, lines: Sequence[bytes], *, replace: bool) -> Iterator[ItemResult]:
+    """Store items, one JSON object a line; a line that cannot be stored harms no other.
+
+    Parameters
+    ----------
+    gallery : Gallery
+        Where to.
+    lines : sequence of bytes
+        JSON objects.
+    replace : bool
+        Whether an item of a known id takes the other's place.
+
+    Yields
+    ------
+    ItemResult
+        One per line, in order; "stored" is on disk.
+    """
+    entries: list[NewItem | ZeroshotError] = []
+    for line in lines:
+        try:
+            entries.append(_parsed(line, NewItem))
+        except RequestError as error:
+            entries.append(error)
+    yield from store_items(gallery, entries, replace=replace)
+
+
+def store_items(gallery: Gallery, entries: Sequence[NewItem | ZeroshotError], *, replace: bool) -> Iterator[ItemResult]:
+    """Store items; one that cannot be stored harms no other.
+
+    Parameters
+    ----------
+    gallery : Gallery
+        Where to.
+    entries : sequence of NewItem or ZeroshotError
+        An error stands for an item that could not be read.
+    replace : bool
+        Whether an item of a known id takes the other's place.
+
+    Yields
+    ------
+    ItemResult
+        One per entry, in order; "stored" is on disk.
+
+    Raises
+    ------
+    GalleryBusy
+        If another process is writing, before anything is stored.
+    """
+    with gallery.writing():
+        prepared = [entry if isinstance(entry, ZeroshotError) else _prepared(gallery, entry) for entry in entries]
+        pictures = [one for one in prepared if isinstance(one, tuple) and isinstance(one[1], bytes)]
+        outcomes = iter(gallery.add_images(pictures, replace=replace))
+        for entry, one in zip(entries, prepared, strict=True):
+            named = entry.id if isinstance(entry, NewItem) else None
+            if isinstance(one, ZeroshotError):
+                yield ItemResult(id=named, status="refused", problem=describe(one))
+                continue
+            item, source = one
+            error = next(outcomes)[1] if isinstance(source, bytes) else _add_vector(gallery, item, source, replace)
+            if error is None:
+                yield ItemResult(id=item.id, status="stored")
+            else:
+                yield ItemResult(id=item.id, status="refused", problem=describe(error))
+
+
+def _add_vector(gallery: Gallery, item: Item, vector: FloatArray, replace: bool) -> ZeroshotError | None:
+    try:
+        gallery.add([(item, vector)], replace=replace)
+    except GalleryBusy:
+        raise
+    except ZeroshotError as error:
+        return error
+    return None
+
+
+def _prepared(gallery: Gallery, entry: NewItem) -> tuple[Item, bytes | FloatArray] | ZeroshotError:
+    try:
+        if (entry.image is None) == (entry.vector is None):
+            given = "neither" if entry.image is None else "both"
+            raise RequestError(
+                422, "invalid-request", f"'image' or 'vector' is needed; {given} was given.", "Give one.", "image"
+            )
+        if entry.vector is not None:
+            vector = unit_vector(entry.vector, gallery.encoder.dim)
+            return Item(entry.id or uuid.uuid4().hex, entry.uri, metadata=entry.metadata), vector
+        content = open_source(to_source(entry.image or ""), gallery.limits or ImageLimits())
+        if not isinstance(content, bytes):
+            raise TypeError(content)  # a path never gets here
+        width, height = picture_size(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Item(entry.id or sha256, entry.uri, sha256, width, height, len(content), None, entry.metadata), content
+    except ZeroshotError as error:
+        return error
+
+
+def _parsed(body: bytes, model: type[BodyT]) -> BodyT:
+    try:
+        fields: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(
+            400, "invalid-json", f"The body is not valid JSON: {error}.", "Send a JSON object."
+        ) from error
+    return _validated(fields, model)
+
+
+def _validated(fields: object, model: type[BodyT]) -> BodyT:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error) from error

@@ -1,0 +1,102 @@
+"""The galleries a server has open: each opened when first asked for, and closed with the server."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.errors import GalleryExists
+from zeroshot.gallery import Gallery, delete_gallery
+from zeroshot.gallery.catalogue import gallery_folder
+from zeroshot.gallery.database import DATABASE
+
+
+class OpenGalleries:
+    """Galleries below a home folder, shared by every request.
+
+    Parameters
+    ----------
+    home : Path
+        ZEROSHOT_HOME.
+    classifier : ZeroShotClassifier
+        Its encoder, limits and text cache are the galleries' too.
+    """
+
+    def __init__(self, home: Path, classifier: ZeroShotClassifier) -> None:
+        self.home = home
+        self._classifier = classifier
+        self._open: dict[str, tuple[tuple[int, int], Gallery]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str, *, create: bool = False) -> Gallery:
+        """Give a gallery.
+
+        Parameters
+        ----------
+        name : str
+            Which.
+        create : bool
+            Whether to make it; one that is there already is an error then.
+
+        Returns
+        -------
+        Gallery
+            Not to be closed by the caller.
+
+        Raises
+        ------
+        GalleryNotFound
+            If there is none and `create` is False.
+        GalleryExists
+            If there is one and `create` is True.
+        GalleryError
+            If it cannot be opened.
+        """
+        with self._lock:
+            path = gallery_folder(self.home, name, create=create) / DATABASE
+            if create and path.exists():
+                raise GalleryExists(f"There is a gallery {name!r} already.", "Use it, or give another name.")
+            known = self._open.get(name)
+            if known is not None and (create or known[0] != _identity(path)):
+                known[1].close()  # another process has deleted it and made another
+                known = None
+            if known is None:
+                classifier = self._classifier
+                gallery = Gallery(
+                    self.home, name, classifier.encoder, create=create, limits=classifier.limits, cache=classifier.cache
+                )
+                known = self._open[name] = _identity(path), gallery
+            return known[1]
+
+    def delete(self, name: str) -> None:
+        """Delete a gallery.
+
+        Parameters
+        ----------
+        name : str
+            Which.
+
+        Raises
+        ------
+        GalleryNotFound
+            If there is none.
+        """
+        with self._lock:
+            gallery_folder(self.home, name, create=False)
+            known = self._open.pop(name, None)
+            if known is not None:
+                known[1].close()
+            delete_gallery(self.home, name)
+
+    def close(self) -> None:
+        """Close them all."""
+        with self._lock:
+            for _, gallery in self._open.values():
+                gallery.close()
+            self._open.clear()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
