@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import environment
 from tests.pictures import PHOTOS
+from tests.vectors import unit
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders.streaming import encode_one
 from zeroshot.errors import (
@@ -42,11 +43,6 @@ from zeroshot.gallery.store import GalleryStore
 from zeroshot.labels import LabelSet, parse_labels
 
 DIM = 640
-
-
-def unit(seed: int, dim: int = DIM) -> np.ndarray:
-    vector = np.random.default_rng(seed).normal(size=dim).astype(np.float32)
-    return vector / np.linalg.norm(vector)
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ def test_a_flipped_bit_in_a_vector_is_a_miss(tmp_path: Path) -> None:
 
 
 def test_it_stays_within_its_size_and_keeps_what_was_used_last(tmp_path: Path) -> None:
-    row = 16 * 4 + 8
+    row = 16 * 4 + 4
     cache = TextCache(tmp_path / "c", max_bytes=100 * row)
     for number in range(300):
         cache.put_many("m", {str(number): vector(number)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.gallery.building import Nearest, sample_numbers
 from zeroshot.gallery.columns import Mask
 from zeroshot.gallery.index import GalleryIndex
-from zeroshot.gallery.records import LabelCount, Verification
+from zeroshot.gallery.records import LabelCount, Statistics, Verification
 from zeroshot.gallery.rows import IntArray
 from zeroshot.gallery.store import GalleryStore
 
@@ -193,6 +194,42 @@ def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
         surplus = int((~np.isin(mine, true_numbers)).sum()) + len(mine) - len(np.unique(mine))
         recall = _recall(index, nearest)
     return Verification(len(true_numbers), missing, surplus, different, recall)
+
+
+def describe_gallery(index: GalleryIndex, store: GalleryStore, folder: Path) -> Statistics:
+    """Put a gallery into numbers.
+
+    Parameters
+    ----------
+    index : GalleryIndex
+        How it is indexed.
+    store : GalleryStore
+        What is in it.
+    folder : Path
+        Where it is.
+
+    Returns
+    -------
+    Statistics
+        As of now.
+    """
+    first, last, fields = store.overview()
+    snapshot = index.snapshot
+    facts = None if snapshot is None else snapshot.facts
+    return Statistics(
+        count=store.count(),
+        dim=store.dim,
+        model=store.spec,
+        fingerprint=store.fingerprint,
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        first_added=first,
+        last_added=last,
+        fields=fields,
+        index="exact" if snapshot is None else f"IVF{snapshot.list_count},{snapshot.facts.storage}",
+        indexed=0 if facts is None else facts.count,
+        nprobe=None if facts is None else facts.nprobe,
+        recall=None if facts is None else facts.recall,
+    )
 
 
 def _recall(index: GalleryIndex, nearest: Nearest) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryBusy, GalleryError, OptionError
-from zeroshot.gallery.analysis import compare_index
+from zeroshot.gallery.analysis import compare_index, describe_gallery
 from zeroshot.gallery.building import BuildStoppedError, build_snapshot
 from zeroshot.gallery.filters import Filter
 from zeroshot.gallery.index import GalleryIndex
@@ -189,23 +189,7 @@ class Collection:
         Statistics
             As of now.
         """
-        first, last, fields = self._store.overview()
-        snapshot = self._index.snapshot
-        facts = None if snapshot is None else snapshot.facts
-        return Statistics(
-            count=len(self),
-            dim=self._store.dim,
-            model=self._store.spec,
-            fingerprint=self._store.fingerprint,
-            bytes=sum(path.stat().st_size for path in self.folder.iterdir()),
-            first_added=first,
-            last_added=last,
-            fields=fields,
-            index="exact" if snapshot is None else f"IVF{snapshot.list_count},{snapshot.facts.storage}",
-            indexed=0 if facts is None else facts.count,
-            nprobe=None if facts is None else facts.nprobe,
-            recall=None if facts is None else facts.recall,
-        )
+        return describe_gallery(self._index, self._store, self.folder)
 
     def verify(self) -> Verification:
         """Prove that index and database agree, every id and every vector; make the index anew if they do not.

@@ -71,8 +71,13 @@ def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_i
     """
     router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
+    whole = anyio.CapacityLimiter(1)  # what goes over a whole gallery waits for its like, and holds up nothing else
+
     async def off_the_loop(work: Callable[[], ResultT]) -> ResultT:
         return await run_sync(work, limiter=slots)
+
+    async def over_the_whole(work: Callable[[], ResultT]) -> ResultT:
+        return await run_sync(work, limiter=whole)
 
     @router.get("", summary="List the galleries")
     async def list_galleries() -> schemas.GalleryList:
@@ -185,19 +190,19 @@ def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_i
             counts = galleries.get(name).classify(labels, templates=templates, examples=body.examples)
             return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts])
 
-        return await off_the_loop(run)
+        return await over_the_whole(run)
 
     @router.get("/{name}/duplicates", summary="Find near-duplicates, in groups")
     async def duplicates(
         name: str, min_similarity: Annotated[float, Query(gt=0, le=1)] = 0.95
     ) -> schemas.DuplicateGroups:
-        return await off_the_loop(
+        return await over_the_whole(
             lambda: schemas.DuplicateGroups(groups=galleries.get(name).duplicates(min_similarity=min_similarity))
         )
 
     @router.post("/{name}/verify", summary="Check the index against the database, and mend it")
     async def verify(name: str) -> schemas.VerificationObject:
-        return await off_the_loop(lambda: schemas.VerificationObject.of(galleries.get(name).verify()))
+        return await over_the_whole(lambda: schemas.VerificationObject.of(galleries.get(name).verify()))
 
     @router.post("/{name}/compact", summary="Give back the room of deleted items, and build a large index anew")
     async def compact(name: str) -> schemas.GalleryInfo:
@@ -206,7 +211,7 @@ def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_i
             gallery.compact()
             return schemas.GalleryInfo.of(name, gallery.statistics())
 
-        return await off_the_loop(run)
+        return await over_the_whole(run)
 
     return router
 

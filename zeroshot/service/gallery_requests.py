@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from zeroshot.encoders import FloatArray
@@ -23,7 +21,7 @@ from zeroshot.images import ImageLimits
 from zeroshot.images.sources import open_source
 from zeroshot.service.gallery_schemas import ItemResult, NewItem, QueryObject, SearchRequest
 from zeroshot.service.problems import RequestError, describe, from_validation
-from zeroshot.service.requests import to_source
+from zeroshot.service.requests import read_form, to_source
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
@@ -73,7 +71,8 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         return await read_body(request, SearchRequest)
-    content, fields = await read_form(request, max_image_bytes)
+    content, form = await read_form(request, max_image_bytes)
+    fields = {name: value for name, value in form.items() if isinstance(value, str)}
     query = {"image": base64.b64encode(content).decode()}
     numbers = {"top_k": int, "min_similarity": float}
     try:
@@ -83,47 +82,6 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
             422, "invalid-request", f"A field of the form is malformed: {error}.", "See /docs."
         ) from error
     return _validated({"queries": [query], **others}, SearchRequest)
-
-
-async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, dict[str, str]]:
-    """Read a form with a file named ``image``.
-
-    Parameters
-    ----------
-    request : Request
-        Multipart.
-    max_image_bytes : int
-        Largest part.
-
-    Returns
-    -------
-    (bytes, dict of str to str)
-        The picture, and the other fields.
-
-    Raises
-    ------
-    RequestError
-        If it is no form, or there is no picture in it.
-    """
-    try:
-        form = await request.form(max_files=1, max_fields=100, max_part_size=max_image_bytes)
-    except HTTPException as error:
-        raise RequestError(
-            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send one picture."
-        ) from error
-    upload = form.get("image")
-    if not isinstance(upload, UploadFile):
-        raise RequestError(
-            422,
-            "invalid-request",
-            "The form has no file named 'image'.",
-            "For example: curl -F image=@cat.jpg",
-            "image",
-        )
-    content = await upload.read()
-    fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    await form.close()
-    return content, fields
 
 
 async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -152,7 +152,26 @@ async def _read_json(request: Request) -> object:
         ) from error
 
 
-async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes, ClassifyRequest]:
+async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, FormData]:
+    """Read a form with a file named ``image``.
+
+    Parameters
+    ----------
+    request : Request
+        Multipart.
+    max_image_bytes : int
+        Largest part.
+
+    Returns
+    -------
+    (bytes, FormData)
+        The picture, and everything.
+
+    Raises
+    ------
+    RequestError
+        If it is no form, or there is no picture in it.
+    """
     try:
         form = await request.form(max_files=1, max_fields=20_000, max_part_size=max_image_bytes)
     except HTTPException as error:
@@ -169,6 +188,12 @@ async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes
             "image",
         )
     content = await upload.read()
+    await form.close()
+    return content, form
+
+
+async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes, ClassifyRequest]:
+    content, form = await read_form(request, max_image_bytes)
     fields: dict[str, object] = {"image": ""}
     for name in form:
         if name == "image":
@@ -179,7 +204,6 @@ async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes
     top_k = fields.get("top_k")
     if isinstance(top_k, str) and top_k.strip().isdecimal():
         fields["top_k"] = int(top_k)
-    await form.close()
     return content, _validated(fields)
 
 
