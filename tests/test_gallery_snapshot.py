@@ -110,6 +110,19 @@ def test_a_reopened_gallery_replays_what_came_after_the_snapshot(home: Path, tin
         assert len(list(again.folder.glob("index-*"))) == 2  # the old one's files are gone
 
 
+def test_what_is_removed_is_not_found_however_much_of_it_there_was(home: Path, tiny: Encoder) -> None:
+    query = VECTORS[0]
+    order = nearest(query, EVERYTHING, COUNT)
+    with Gallery(home, "g", tiny) as gallery:
+        removed = 0
+        for more in (1, 5, 30, 500, 2000):  # some of the nearest, all of the nearest, most of everything
+            gallery.delete(order[removed : removed + more])
+            removed += more
+            assert ids(gallery, query, exact=True, top_k=20) == order[removed : removed + 20]
+            assert not set(ids(gallery, query, top_k=20)) & set(order[:removed])
+        assert not gallery.verify().repaired
+
+
 def test_one_process_sees_what_another_writes_and_builds(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as reader, Gallery(home, "g", tiny) as writer:
         assert ids(reader, unit(1), top_k=1) != ["new"]

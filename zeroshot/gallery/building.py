@@ -73,6 +73,8 @@ def build_snapshot(
     """
     generation = int(store.facts()["generation"])
     numbers = store.numbers()
+    if not len(numbers):
+        return
     index = _trained(store, numbers, storage, stopped)
     own_numbers, own = store.vectors_of(sample_numbers(numbers, _SAMPLE).tolist())
     queries = np.concatenate([own, sentences])
@@ -84,6 +86,8 @@ def build_snapshot(
         index.add(vectors)
         nearest.see(part, vectors)
         stored.append(part)
+    if not stored:  # everything was deleted meanwhile
+        return
     numbers = np.concatenate(stored)
     probes, found = _choose_probes(index, numbers, nearest, len(own), recall, CANDIDATES[storage])
     token = uuid.uuid4().hex

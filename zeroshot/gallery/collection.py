@@ -102,8 +102,7 @@ class Collection:
             return 0
         stored = self._store.add(rows, replace=replace)
         self._unindexed += stored
-        if self._unindexed > self._exact_up_to:
-            self._start_building()
+        self.build_in_background()
         return stored
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -233,8 +232,6 @@ class Collection:
         if storage is not None and storage not in STORAGES:
             raise OptionError(f"There is no storage {storage!r}.", f"Use {' or '.join(STORAGES)}.", field="storage")
         with self._building:
-            if len(self) == 0:
-                return
             snapshot = self._index.snapshot
             sentences = np.empty((0, self._store.dim), np.float32) if self._sentences is None else self._sentences()
             kept = storage or (snapshot.facts.storage if snapshot else STORAGES[0])
@@ -322,8 +319,9 @@ class Collection:
         """Close."""
         self.close()
 
-    def _start_building(self) -> None:
-        if self._builder is not None and self._builder.is_alive():
+    def build_in_background(self) -> None:
+        """Start building the index if there are too many recent items without one, and nobody is at it."""
+        if not self.needs_index or (self._builder is not None and self._builder.is_alive()):
             return
 
         def build() -> None:

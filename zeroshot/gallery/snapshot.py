@@ -32,6 +32,7 @@ _COST_OF_A_VECTOR, _COST_OF_A_MATCH, _COST_OF_A_TEST = 45.0, 90.0, 5.0
 """Nanoseconds, more or less: to score a vector, one that a filter lets through, and to see that a filter does not."""
 
 _TIMES_UNFILTERED = 1.4  # what a filtered search may cost more
+_FEW_REMOVED = 0.9  # share of a snapshot that is still there
 _RARE = 0.02  # up to this share of all vectors, every match is looked at
 
 
@@ -191,18 +192,36 @@ class Snapshot:
         matches = int(np.count_nonzero(allowed))
         if matches == 0:
             return np.empty(0, np.int64)
-        parameters = _parameters(nprobe=self.facts.nprobe)
-        if matches < len(alive):
+        wanted = min(matches, max(10, count * CANDIDATES[self.facts.storage]))
+        probes = self.list_count if exact else self.facts.nprobe
+        found = None
+        if among is None and matches >= _FEW_REMOVED * len(alive):  # cheaper to find some of the removed than to test
+            found = self._nearest(
+                query, wanted, wanted + wanted // 4 if matches < len(alive) else wanted, alive, probes
+            )
+        if found is None:
             bits = np.packbits(allowed, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(alive), faiss.swig_ptr(bits))
-            parameters = _parameters(nprobe=self._probes(matches), sel=selector)
-        if exact:
-            parameters.nprobe = self._index.nlist
-        wanted = min(matches, max(10, count * CANDIDATES[self.facts.storage]))
-        similarities, positions = self._index.search(query[np.newaxis], wanted, params=parameters)
-        last = similarities[0, min(count, wanted) - 1] - ROUNDING[self.facts.storage]
-        found: IntArray = self.numbers[positions[0][(positions[0] >= 0) & (similarities[0] >= last)]]
-        return found
+            probes = self.list_count if exact else self._probes(matches)
+            found = self._nearest(query, 0, wanted, alive, probes, sel=selector)
+        similarities, positions = found or (np.empty(0, np.float32), np.empty(0, np.int64))
+        if len(similarities) > count:
+            positions = positions[similarities >= similarities[count - 1] - ROUNDING[self.facts.storage]]
+        numbers: IntArray = self.numbers[positions]
+        return numbers
+
+    def _nearest(
+        self, query: FloatArray, needed: int, asked: int, alive: Mask, probes: int, **selector: Any
+    ) -> tuple[FloatArray, IntArray] | None:
+        """Similarities and positions of what is alive, best first; None if that leaves fewer than needed."""
+        parameters = _parameters(nprobe=probes, **selector)
+        similarities, positions = self._index.search(query[np.newaxis], asked, params=parameters)
+        kept = positions[0] >= 0
+        exhausted = not kept.all()
+        kept[kept] &= alive[positions[0][kept]]
+        if not exhausted and int(np.count_nonzero(kept)) < needed:
+            return None
+        return similarities[0][kept], positions[0][kept]
 
     def read(self, lists: range) -> tuple[IntArray, FloatArray]:
         """Give what is alive in some of the index's lists, as stored there.

@@ -66,6 +66,7 @@ class OpenGalleries:
                 gallery = Gallery(
                     self.home, name, classifier.encoder, create=create, limits=classifier.limits, cache=classifier.cache
                 )
+                gallery.build_in_background()  # its index may be missing or damaged
                 known = self._open[name] = _identity(path), gallery
             return known[1]
 
