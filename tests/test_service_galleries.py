@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,22 @@ def test_lines_are_stored_one_by_one(http: httpx.Client, path: str) -> None:
         f"{path}/items?replace=true", content=lines[4], headers={"content-type": "application/x-ndjson"}
     )
     assert json.loads(replaced.text) == {"id": "cat", "status": "stored"}
+
+
+def test_a_client_that_goes_away_harms_nobody(http: httpx.Client, path: str) -> None:
+    """The server's log must hold no traceback in the end, which the server's fixture checks."""
+
+    def lines() -> Iterator[bytes]:
+        for number in range(100):
+            yield json.dumps({"id": f"{number}", "vector": unit(number).tolist()}).encode() + b"\n"
+        raise ConnectionAbortedError
+
+    with pytest.raises(ConnectionAbortedError):
+        http.post(f"{path}/items", content=lines(), headers={"content-type": "application/x-ndjson"})
+    deadline = time.monotonic() + 20
+    while http.get(path).json()["count"] < 6 + 64 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert http.get(path).json()["count"] == 6 + 64  # what came as a whole batch is stored
 
 
 def test_items_are_listed_page_by_page(http: httpx.Client, path: str) -> None:

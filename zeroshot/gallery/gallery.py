@@ -10,13 +10,14 @@ import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
-from zeroshot.errors import GalleryBusy, GalleryError, ImageError, OptionError
+from zeroshot.errors import GalleryError, ImageError, OptionError
 from zeroshot.gallery.analysis import count_labels, find_duplicates
 from zeroshot.gallery.catalogue import gallery_folder
-from zeroshot.gallery.collection import EXACT_UP_TO, RECALL, Collection
+from zeroshot.gallery.collection import Collection
 from zeroshot.gallery.filters import Filter
 from zeroshot.gallery.queries import combine
 from zeroshot.gallery.records import Hit, Item, LabelCount, Query
+from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import LabelSet, class_matrix, load_label_set
 from zeroshot.prompts import TemplateSet, load_templates
@@ -112,7 +113,7 @@ class Gallery(Collection):
         outcomes = zip((item for item, _ in listed), (outcome for _, outcome in encoded), strict=False)
         while batch := list(islice(outcomes, batch_size)):
             good = [(item, outcome) for item, outcome in batch if not isinstance(outcome, ImageError)]
-            errors = iter(self._add_some(good, replace=replace))
+            errors = iter(self.add_each(good, replace=replace))
             for item, outcome in batch:
                 yield item, outcome if isinstance(outcome, ImageError) else next(errors)
 
@@ -221,18 +222,6 @@ class Gallery(Collection):
                 f"min_similarity={min_similarity} is out of range.", "Use more than 0, up to 1.", field="min_similarity"
             )
         return find_duplicates(self._index, self._store, min_similarity - 1e-6)
-
-    def _add_some(self, rows: list[tuple[Item, FloatArray]], *, replace: bool) -> list[GalleryError | None]:
-        """Store what can be stored; say of each row why it could not, or None."""
-        try:
-            self.add(rows, replace=replace)
-            return [None] * len(rows)
-        except GalleryBusy:
-            raise
-        except GalleryError as error:
-            if len(rows) == 1:
-                return [error]
-        return [error for row in rows for error in self._add_some([row], replace=replace)]
 
     def _embed_sentences(self) -> FloatArray:
         labels = [label for name in _MEASURING_SETS for label in load_label_set(name).labels]

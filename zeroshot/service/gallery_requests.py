@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from zeroshot.encoders import FloatArray
-from zeroshot.errors import GalleryBusy, ZeroshotError
+from zeroshot.errors import ZeroshotError
 from zeroshot.gallery import Gallery, Item, Query
 from zeroshot.gallery.indexing import picture_size
 from zeroshot.gallery.queries import unit_vector
@@ -196,29 +196,21 @@ def store_items(gallery: Gallery, entries: Sequence[NewItem | ZeroshotError], *,
     """
     with gallery.writing():
         prepared = [entry if isinstance(entry, ZeroshotError) else _prepared(gallery, entry) for entry in entries]
-        pictures = [one for one in prepared if isinstance(one, tuple) and isinstance(one[1], bytes)]
-        outcomes = iter(gallery.add_images(pictures, replace=replace))
+        pictures = [(one[0], one[1]) for one in prepared if isinstance(one, tuple) and isinstance(one[1], bytes)]
+        outcomes = iter([error for _, error in gallery.add_images(pictures, replace=replace)])
+        vectors = [(one[0], one[1]) for one in prepared if isinstance(one, tuple) and not isinstance(one[1], bytes)]
+        vector_outcomes = iter(gallery.add_each(vectors, replace=replace))
         for entry, one in zip(entries, prepared, strict=True):
             named = entry.id if isinstance(entry, NewItem) else None
             if isinstance(one, ZeroshotError):
                 yield ItemResult(id=named, status="refused", problem=describe(one))
                 continue
             item, source = one
-            error = next(outcomes)[1] if isinstance(source, bytes) else _add_vector(gallery, item, source, replace)
+            error = next(outcomes if isinstance(source, bytes) else vector_outcomes)
             if error is None:
                 yield ItemResult(id=item.id, status="stored")
             else:
                 yield ItemResult(id=item.id, status="refused", problem=describe(error))
-
-
-def _add_vector(gallery: Gallery, item: Item, vector: FloatArray, replace: bool) -> ZeroshotError | None:
-    try:
-        gallery.add([(item, vector)], replace=replace)
-    except GalleryBusy:
-        raise
-    except ZeroshotError as error:
-        return error
-    return None
 
 
 def _prepared(gallery: Gallery, entry: NewItem) -> tuple[Item, bytes | FloatArray] | ZeroshotError:

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from zeroshot import errors
 
@@ -148,6 +150,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.ZeroshotError, _on_zeroshot_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_bad_parameter)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -205,6 +208,10 @@ def _on_bad_parameter(request: Request, error: Exception) -> JSONResponse:  # no
         f"{name}: {first['msg']}, not {errors.quote(first.get('input'))}. See /docs.",
         field=name,
     )
+
+
+def _on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=499)  # nobody is there to read it
 
 
 def _on_bug(request: Request, error: Exception) -> JSONResponse:
