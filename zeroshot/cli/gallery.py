@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -45,10 +46,16 @@ def info(name: NameArgument, model: ModelOption = None, json_lines: JsonOption =
         print_json(facts)
         return
     for key, value in facts.items():
-        shown = (
-            ", ".join(f"{field} ({count:,})" for field, count in value.items()) if isinstance(value, dict) else value
-        )
-        sys.stdout.write(f"{key:12} {shown:,}\n" if isinstance(value, int) else f"{key:12} {shown}\n")
+        if value is not None and value != {}:
+            sys.stdout.write(f"{key:12} {_readable(key, value)}\n")
+
+
+def _readable(key: str, value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{field} ({count:,})" for field, count in value.items())
+    if key.endswith("_added") and isinstance(value, float):
+        return datetime.fromtimestamp(value).astimezone().isoformat(" ", "seconds")
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @gallery_app.command()
