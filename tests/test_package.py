@@ -13,6 +13,7 @@ import pytest
 import zeroshot
 from tests.conftest import environment
 from tests.pictures import PHOTOS, ROOT
+from zeroshot.cores import available_cores
 
 
 def test_every_public_name_can_be_had() -> None:
@@ -76,3 +77,9 @@ def test_the_wheel_classifies_in_an_empty_environment_without_torch(tmp_path: Pa
     )
     assert finished.returncode == 0, finished.stderr
     assert '"label": "cat"' in finished.stdout
+
+
+def test_systems_that_do_not_say_which_cores_are_allowed_use_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert available_cores() == os.cpu_count()

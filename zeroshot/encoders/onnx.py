@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
+from zeroshot.cores import available_cores
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.cleaning import cleaner
 from zeroshot.encoders.model_directory import read_config
@@ -61,7 +61,7 @@ class OnnxEncoder(TwoTowerEncoder):
             batch_size=batch_size,
         )
         self._config = config
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or available_cores()
         self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
         self._image_session = self._load_session(directory / "image.onnx")
         self._text_session = self._load_session(directory / "text.onnx")

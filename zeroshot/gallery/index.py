@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from zeroshot.cores import available_cores
 from zeroshot.encoders import FloatArray
 from zeroshot.gallery.columns import Columns
 from zeroshot.gallery.exact import ExactIndex
@@ -165,8 +165,7 @@ class GalleryIndex:
             return
         step = max(1, _ROWS_PER_BLOCK * snapshot.list_count // max(1, len(snapshot.numbers)))
         parts = [range(start, min(start + step, snapshot.list_count)) for start in range(0, snapshot.list_count, step)]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(available_cores()) as pool:
             yield from pool.map(lambda part: work(*snapshot.read(part)), parts)
 
     def _follow(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from PIL import Image
 
 from zeroshot import __version__
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.cores import available_cores
 from zeroshot.service import problems
 from zeroshot.service.galleries import closing, gallery_routes
 from zeroshot.service.gallery_schemas import NewGallery, NewItems, RelabelRequest, SearchRequest
@@ -60,7 +60,7 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
     app.add_middleware(BodyLimit, max_image_bytes=classifier.limits.max_bytes)
     problems.install(app)
     model = classifier.encoder.spec
-    slots = anyio.CapacityLimiter(len(os.sched_getaffinity(0)))  # pictures decoded at once; bounds memory
+    slots = anyio.CapacityLimiter(available_cores())  # pictures decoded at once; bounds memory
 
     @app.post(
         "/v1/classify",
