@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.conftest import environment
 from tests.pictures import PHOTOS
 from tests.vectors import unit
-from zeroshot import Encoder, load_encoder
+from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.encoders.streaming import encode_one
 from zeroshot.errors import (
     GalleryBusy,
@@ -40,7 +40,7 @@ from zeroshot.gallery import Gallery, Item, Query, delete_gallery, gallery_names
 from zeroshot.gallery.collection import Collection
 from zeroshot.gallery.database import DATABASE
 from zeroshot.gallery.store import GalleryStore
-from zeroshot.labels import LabelSet, parse_labels
+from zeroshot.labels import LabelSet, load_label_set, parse_labels
 
 DIM = 640
 
@@ -241,6 +241,16 @@ def test_a_gallery_is_relabelled_from_vectors_alone(photos_gallery: Gallery) -> 
     assert counts["a rocket"].examples[0][0] == "rocket"
     assert counts["a submarine"].count == 0
     assert all(0 <= score <= 1 for row in counts.values() for _, score in row.examples)
+
+
+def test_relabelling_is_classification(photos_gallery: Gallery, classifier: ZeroShotClassifier) -> None:
+    """A label set with templates of its own, which tiny's recommendation of bare names comes before, in both."""
+    labels = load_label_set("cifar10")
+    assert labels.templates is not None
+    rows = {row.label: row for row in photos_gallery.classify(labels, examples=10)}
+    for path in sorted(PHOTOS.glob("*.jpg")):
+        answer = classifier.classify(path, labels)
+        assert dict(rows[answer.label].examples)[path.stem] == pytest.approx(answer.score, abs=1e-5)
 
 
 def test_bad_items_queries_and_names_are_refused(gallery: Gallery, tmp_path: Path, tiny: Encoder) -> None:

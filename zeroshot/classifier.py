@@ -19,7 +19,7 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Label, LabelSet, class_matrix, parse_labels
+from zeroshot.labels import Label, LabelSet, choose_templates, class_matrix, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Classification, rank, softmax
 
@@ -210,8 +210,7 @@ class ZeroShotClassifier:
         elif self._default_templates is not None:
             chosen = self._default_templates
         else:
-            recommended = load_templates(self.encoder.template_set)
-            chosen = recommended if recommended.is_bare else label_set.templates or recommended
+            chosen = choose_templates(self.encoder, label_set)
         key = (label_set.labels, chosen.templates)
         with self._lock:
             if key in self._matrices:

@@ -209,6 +209,25 @@ def label_set_names() -> list[str]:
     return shipped("labels")
 
 
+def choose_templates(encoder: Encoder, label_set: LabelSet) -> TemplateSet:
+    """Choose the templates where a caller names none.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Recommends a template set.
+    label_set : LabelSet
+        May have its own.
+
+    Returns
+    -------
+    TemplateSet
+        Bare names where the encoder recommends them, else the label set's own, else the set recommended.
+    """
+    recommended = load_templates(encoder.template_set)
+    return recommended if recommended.is_bare else label_set.templates or recommended
+
+
 def class_matrix(
     encoder: Encoder, labels: Sequence[Label], templates: TemplateSet, cache: TextCache | None = None
 ) -> FloatArray:

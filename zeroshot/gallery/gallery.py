@@ -19,7 +19,7 @@ from zeroshot.gallery.queries import combine
 from zeroshot.gallery.records import Hit, Item, LabelCount, Query
 from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import LabelSet, class_matrix, load_label_set
+from zeroshot.labels import LabelSet, choose_templates, class_matrix, load_label_set
 from zeroshot.prompts import TemplateSet, load_templates
 
 MAX_TOP_K = 10_000
@@ -194,7 +194,7 @@ class Gallery(Collection):
         LabelError
             If the labels cannot be used.
         """
-        chosen = templates or labels.templates or load_templates(self.encoder.template_set)
+        chosen = templates or choose_templates(self.encoder, labels)
         matrix = class_matrix(self.encoder, labels.labels, chosen, self._cache)
         names = [label.name for label in labels.labels]
         return count_labels(self._index, self._store, names, matrix, self.encoder.logit_scale, examples)
