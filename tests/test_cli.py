@@ -247,6 +247,8 @@ def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path)
     }
     assert sum(counts.values()) == 5
     assert counts["coffee"] >= 2
+    worded = run("gallery", "classify", "g", "--labels", "cat,coffee", "--templates", "a photo of {}", "--json")
+    assert sum(row["count"] for row in lines(worded)) == 5
     assert "5 pictures, all sound; the index has every one of them" in run("gallery", "verify", "g").stdout
     assert lines(run("gallery", "verify", "g", "--json"))[0]["repaired"] is False
     assert lines(run("gallery", "list", "--json")) == [{"name": "g", "count": 5, "model": "tiny"}]

@@ -113,15 +113,19 @@ def classify(
     labels: Annotated[str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee".')] = None,
     labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
     label_set: Annotated[str | None, typer.Option(help="A shipped label set's name, or a YAML or JSON file.")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
+    ] = None,
     model: ModelOption = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Re-label a whole gallery: how many pictures each label gets, from stored vectors alone."""
     from zeroshot.cli.inputs import choose_labels
+    from zeroshot.prompts import load_templates
 
     chosen = choose_labels(labels, labels_file, label_set)
     with open_gallery(name, model) as gallery:
-        counts = gallery.classify(chosen)
+        counts = gallery.classify(chosen, templates=None if templates is None else load_templates(templates))
     for row in counts:
         if json_lines:
             examples = [{"id": one, "score": score} for one, score in row.examples]
