@@ -249,6 +249,28 @@ def test_verify_mends_an_index_that_lost_something(home: Path, tiny: Encoder) ->
         assert recall_of(gallery, exact=True) == 1
 
 
+def test_searches_in_other_threads_go_on_beside_verify(home: Path, tiny: Encoder) -> None:
+    with Gallery(home, "g", tiny) as gallery:
+        searching = threading.Event()
+
+        def search() -> None:
+            for query in np.tile(QUERIES, (40, 1)):
+                assert ids(gallery, query, top_k=1)
+                searching.set()
+
+        def verify() -> None:
+            searching.wait()
+            for _ in range(5):
+                assert not gallery.verify().repaired
+
+        threads = [threading.Thread(target=work, daemon=True) for work in (search, search, verify)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)  # nobody waits for anybody for ever
+
+
 def test_compacting_gives_back_room(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as gallery:
         before = gallery.statistics().bytes

@@ -168,7 +168,7 @@ def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
         sums: np.ndarray = (bits * weights).sum(axis=1, dtype=np.uint64)
         return sums
 
-    with store.reading():
+    with index.steady():
         had = list(index.map_blocks(lambda numbers, vectors: (numbers, summed(vectors))))
         mine = np.concatenate([numbers for numbers, _ in had]) if had else np.empty(0, np.int64)
         sums = np.concatenate([part for _, part in had]) if had else np.empty(0, np.uint64)

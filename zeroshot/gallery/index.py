@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,7 +69,7 @@ class GalleryIndex:
         except SnapshotUnusableError:
             snapshot = None
         recent = ExactIndex(self._store.dim)
-        with self._lock, self._store.reading():
+        with self.steady():
             facts = self._store.facts()
             if snapshot is not None and snapshot.facts.generation < facts["forgotten"]:
                 snapshot = None  # another was published while this one was opened; the next search takes that up
@@ -141,6 +142,15 @@ class GalleryIndex:
             return position < len(wanted) and int(wanted[position]) == number
 
         return keep
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Keep index and database as they are while the block runs; other threads' searches wait.
+
+        Whoever needs both locks takes them in this order.
+        """
+        with self._lock, self._store.reading():
+            yield
 
     def map_blocks(self, work: Callable[[IntArray, FloatArray], ResultT]) -> Iterator[ResultT]:
         """Do something with every vector as the index has it, a block at a time, on every core.

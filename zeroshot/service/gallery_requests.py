@@ -104,16 +104,19 @@ async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     RequestError
         If a line is too long.
     """
-    rest = b""
+    rest = bytearray()
     async for chunk in request.stream():
-        *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
-        for line in lines:
-            if line.strip():
-                yield line
+        *ends, tail = chunk.split(b"\n")
+        for end in ends:
+            rest += end
+            if rest.strip():
+                yield bytes(rest)
+            rest.clear()
+        rest += tail
         if len(rest) > max_bytes:
             raise RequestError(413, "body-too-large", f"A line has more than {max_bytes:,} bytes.", "Send less.")
     if rest.strip():
-        yield rest
+        yield bytes(rest)
 
 
 def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
