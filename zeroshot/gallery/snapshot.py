@@ -302,18 +302,18 @@ def snapshot_paths(folder: Path, token: str) -> tuple[Path, Path]:
     return folder / f"index-{token}.faiss", folder / f"index-{token}.npy"
 
 
-def remove_snapshots(folder: Path, keep: str | None) -> None:
+def remove_snapshots(folder: Path, keep: str) -> None:
     """Delete the files of other snapshots; processes that have them mapped are not disturbed.
 
     Parameters
     ----------
     folder : Path
         The gallery's.
-    keep : str or None
+    keep : str
         The token of the one that stays.
     """
     for path in folder.glob("index-*"):
-        if keep is None or not path.name.startswith(f"index-{keep}."):
+        if not path.name.startswith(f"index-{keep}."):
             path.unlink(missing_ok=True)
 
 

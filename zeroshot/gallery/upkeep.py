@@ -147,7 +147,7 @@ class IndexedStore:
             try:
                 self.build_index()
             except BuildStoppedError:
-                pass
+                pass  # the gallery is being closed
             except GalleryBusy:
                 _LOG.info("%s: another process is writing; its index will be taken up.", self.folder.name)
             except Exception:  # the gallery goes on without: everything is searched one by one
