@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from tests.pictures import PHOTOS, cat
-from zeroshot import Classification, Encoder, Label, LabelSet, Prediction, ZeroShotClassifier, load_label_set
+from zeroshot import Classification, Encoder, Label, LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DefinitionNotFound, ImageError, LabelError, OptionError, TemplateError
 from zeroshot.prompts import load_templates
-from zeroshot.scoring import rank, softmax
 
 CAT, COFFEE = PHOTOS / "cat.jpg", PHOTOS / "coffee.jpg"
 LABELS = ["dog", "a cup of coffee", "cat"]
@@ -140,16 +139,6 @@ def test_bad_arguments_are_refused(classifier: ZeroShotClassifier) -> None:
         ZeroShotClassifier(classifier.encoder, LABELS).predict(["missing.jpg"])
     with pytest.raises(LabelError):
         classifier.classify_stream(iter([CAT]), [])  # at once, not at the first answer
-
-
-def test_ties_keep_the_order_of_the_labels_and_extremes_stay_finite() -> None:
-    same = np.full(3, 0.5, np.float32)
-    assert [p.label for p in rank(["a", "b", "c"], same, 100.0).predictions] == ["a", "b", "c"]
-    extreme = softmax(np.array([1.0, -1.0], np.float32), 1e6)
-    assert extreme.tolist() == [1.0, 0.0]
-    assert rank(["a", "b"], np.array([1.0000001, 0.0], np.float32), 1.0, 1).predictions[0] == Prediction(
-        "a", pytest.approx(0.731, abs=1e-3), 1.0
-    )
 
 
 def test_a_picture_handed_in_is_left_as_it_was(classifier: ZeroShotClassifier) -> None:

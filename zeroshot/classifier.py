@@ -1,13 +1,11 @@
 """Zero-shot classification: rank classes, given as text, by their similarity to a picture.
 
 image --encoder--> x  (d,)          labels --prompts, encoder--> class matrix T  (k, d)
-similarity  s = T x                 score = softmax(logit_scale * s)
+similarity  s = T x                 score = softmax(logit_scale * s), or what another mode makes of it
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, overload
@@ -19,15 +17,15 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Label, LabelSet, choose_templates, class_matrix, parse_labels
+from zeroshot.labels import ClassMatrices, Label, LabelSet, Mode, choose_templates, load_label_set, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Classification, rank, softmax
+from zeroshot.scoring import Classification, Scorer, Wishes, build_scorer
 
 Labels = Sequence[str | Label] | LabelSet
 Templates = str | Path | Sequence[str] | TemplateSet
 SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
-_MATRICES_KEPT = 32
+_REFERENCE = "imagenet"  # a thousand names of things, for the mode multilabel
 
 
 class ZeroShotClassifier:
@@ -70,8 +68,7 @@ class ZeroShotClassifier:
         self.cache = cache
         self._default_labels = None if labels is None else _as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
-        self._matrices: OrderedDict[tuple[tuple[Label, ...], tuple[str, ...]], FloatArray] = OrderedDict()
-        self._lock = threading.Lock()
+        self._matrices = ClassMatrices(self.encoder, cache)
 
     @overload
     def classify(
@@ -81,6 +78,9 @@ class ZeroShotClassifier:
         *,
         templates: Templates | None = None,
         top_k: int | None = None,
+        mode: Mode | str | None = None,
+        threshold: float | None = None,
+        temperature: float | None = None,
     ) -> list[Classification]: ...
     @overload
     def classify(
@@ -90,6 +90,9 @@ class ZeroShotClassifier:
         *,
         templates: Templates | None = None,
         top_k: int | None = None,
+        mode: Mode | str | None = None,
+        threshold: float | None = None,
+        temperature: float | None = None,
     ) -> Classification: ...
     def classify(
         self,
@@ -98,6 +101,9 @@ class ZeroShotClassifier:
         *,
         templates: Templates | None = None,
         top_k: int | None = None,
+        mode: Mode | str | None = None,
+        threshold: float | None = None,
+        temperature: float | None = None,
     ) -> Classification | list[Classification]:
         """Rank the labels for one picture or for each of a list.
 
@@ -111,6 +117,12 @@ class ZeroShotClassifier:
             A template set's name, a file, or templates; see the constructor for None.
         top_k : int or None
             How many labels an answer holds; all when None.
+        mode : Mode, str or None
+            "multiclass", "binary", "multilabel" or "hierarchical"; the label set's own when None.
+        threshold : float or None
+            Score, in [0, 1], that a label needs to be the answer; the labels', the set's or the mode's own when None.
+        temperature : float or None
+            Divides the logits; what was calibrated, or 1, when None.
 
         Returns
         -------
@@ -126,13 +138,16 @@ class ZeroShotClassifier:
         TemplateError
             If a template cannot be used.
         OptionError
-            If `top_k` is below 1.
+            If `top_k` is below 1, or another option is out of range.
         """
+        wishes = Wishes(mode, threshold, temperature)
         if not isinstance(images, (list, tuple)):
-            rank_one = self._ranker(labels, templates, top_k)
+            rank_one = self._ranker(labels, templates, top_k, wishes)
             return rank_one(encode_one(self.encoder, images, limits=self.limits))
         results = []
-        for _, outcome in self.classify_stream(images, labels, templates=templates, top_k=top_k):
+        for _, outcome in self.classify_stream(
+            images, labels, templates=templates, top_k=top_k, mode=mode, threshold=threshold, temperature=temperature
+        ):
             if isinstance(outcome, ImageError):
                 raise outcome
             results.append(outcome)
@@ -145,6 +160,9 @@ class ZeroShotClassifier:
         *,
         templates: Templates | None = None,
         top_k: int | None = None,
+        mode: Mode | str | None = None,
+        threshold: float | None = None,
+        temperature: float | None = None,
         batch_size: int = 16,
     ) -> Iterator[tuple[SourceT, Classification | ImageError]]:
         """Rank the labels for any number of pictures, in fixed memory; decoding and encoding overlap.
@@ -159,6 +177,12 @@ class ZeroShotClassifier:
             See ``classify``.
         top_k : int or None
             How many labels an answer holds; all when None.
+        mode : Mode, str or None
+            See ``classify``.
+        threshold : float or None
+            See ``classify``.
+        temperature : float or None
+            See ``classify``.
         batch_size : int
             Pictures encoded at once.
 
@@ -174,9 +198,9 @@ class ZeroShotClassifier:
         TemplateError
             If a template cannot be used.
         OptionError
-            If `top_k` is below 1.
+            If `top_k` is below 1, or another option is out of range.
         """
-        rank_one = self._ranker(labels, templates, top_k)
+        rank_one = self._ranker(labels, templates, top_k, Wishes(mode, threshold, temperature))
         encoded = encode_stream(self.encoder, sources, limits=self.limits, batch_size=batch_size)
         return (
             (source, outcome if isinstance(outcome, ImageError) else rank_one(outcome)) for source, outcome in encoded
@@ -211,23 +235,45 @@ class ZeroShotClassifier:
             chosen = self._default_templates
         else:
             chosen = choose_templates(self.encoder, label_set)
-        key = (label_set.labels, chosen.templates)
-        with self._lock:
-            if key in self._matrices:
-                self._matrices.move_to_end(key)
-                return self._matrices[key]
-        matrix = class_matrix(self.encoder, label_set.labels, chosen, self.cache)
-        matrix.flags.writeable = False
-        with self._lock:
-            self._matrices[key] = matrix
-            while len(self._matrices) > _MATRICES_KEPT:
-                self._matrices.popitem(last=False)
-        return matrix
+        return self._matrices.get(label_set, chosen)
+
+    def scorer(
+        self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
+    ) -> Scorer:
+        """Give what turns this classifier's vectors into answers, for those who have vectors already.
+
+        Parameters
+        ----------
+        labels : sequence of str or Label, LabelSet, or None
+            The classes; the constructor's when None.
+        templates : str, Path, sequence of str, TemplateSet, or None
+            See ``classify``.
+        wishes : Wishes or None
+            Mode, threshold and temperature; the label set's own when None.
+
+        Returns
+        -------
+        Scorer
+            For any number of pictures, from any thread.
+        """
+        label_set = self._label_set(labels)
+        matrix = self.class_matrix(label_set, templates=templates)
+        return build_scorer(label_set, matrix, self.encoder, wishes or Wishes(), self.reference_matrix)
+
+    def reference_matrix(self) -> FloatArray:
+        """Embed the reference vocabulary, under the templates that the encoder recommends, or give what was embedded.
+
+        Returns
+        -------
+        ndarray of float32, shape (1000, dim)
+            Unit rows.
+        """
+        return self.class_matrix(load_label_set(_REFERENCE), templates=self.encoder.template_set)
 
     @property
     def classes_(self) -> npt.NDArray[np.str_]:
         """Names of the constructor's labels, shape (k,), in the order of ``predict_proba``'s columns."""
-        return np.array([label.name for label in self._label_set(None).labels])
+        return np.array(self.scorer().names)
 
     def predict(self, X: Sequence[ImageSource]) -> npt.NDArray[np.str_]:  # noqa: N803 (scikit-learn's name)
         """Give the best label of each picture, as scikit-learn's classifiers do.
@@ -257,31 +303,29 @@ class ZeroShotClassifier:
         Returns
         -------
         ndarray of float64, shape (n, k)
-            Rows sum to 1; columns are in the order of ``classes_``.
+            Columns are in the order of ``classes_``; rows sum to 1 where labels exclude each other.
 
         Raises
         ------
         ImageError
             If a picture cannot be used.
         """
-        matrix = self.class_matrix()
+        scorer = self.scorer()
         rows = []
         for _, outcome in encode_stream(self.encoder, X, limits=self.limits):
             if isinstance(outcome, ImageError):
                 raise outcome
-            rows.append(softmax(matrix @ outcome, self.encoder.logit_scale))
-        return np.array(rows).reshape(len(rows), len(matrix))
+            rows.append(scorer.scores(outcome[None])[0])
+        return np.array(rows).reshape(len(rows), len(scorer.names))
 
     def _ranker(
-        self, labels: Labels | None, templates: Templates | None, top_k: int | None
+        self, labels: Labels | None, templates: Templates | None, top_k: int | None, wishes: Wishes
     ) -> Callable[[FloatArray], Classification]:
         """Check the options and embed the labels, once; what comes back ranks one picture's vector."""
         if top_k is not None and top_k < 1:
             raise OptionError(f"top_k={top_k} is below 1.", "Use 1 or more, or leave it out for all.", field="top_k")
-        label_set = self._label_set(labels)
-        matrix = self.class_matrix(label_set, templates=templates)
-        names = [label.name for label in label_set.labels]
-        return lambda vector: rank(names, matrix @ vector, self.encoder.logit_scale, top_k)
+        scorer = self.scorer(labels, templates=templates, wishes=wishes)
+        return lambda vector: scorer.answer(vector, top_k)
 
     def _label_set(self, labels: Labels | None) -> LabelSet:
         if labels is not None:
@@ -292,4 +336,4 @@ class ZeroShotClassifier:
 
 
 def _as_label_set(labels: Labels) -> LabelSet:
-    return labels if isinstance(labels, LabelSet) else LabelSet("custom", parse_labels(labels))
+    return labels if isinstance(labels, LabelSet) else LabelSet("custom", parse_labels(labels, at_least=1))

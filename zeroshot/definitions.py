@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,31 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_FILE_BYTES = 16 * 2**20
 
 DefinitionT = TypeVar("DefinitionT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at one place of a definition, beyond its form.
+
+    Parameters
+    ----------
+    place : tuple of str or int
+        Keys and positions that lead there.
+    message : str
+        What is wrong, with the value, and what to do.
+    """
+
+    place: tuple[str | int, ...]
+    message: str
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A form that has more to say about its values than their types."""
+
+    def faults(self) -> Iterator[Fault]:
+        """Say what is wrong."""
+        ...
 
 
 class Reference(BaseModel):
@@ -172,12 +198,16 @@ def read_definition(path: Path, model: type[DefinitionT]) -> DefinitionT:
             "Begin with 'name: ...'; docs/prompts.md shows the form.",
         )
     try:
-        return model.model_validate(values)
+        definition = model.model_validate(values)
     except ValidationError as error:
         raise DefinitionError(
             "\n".join(_complaint(path, root, problem) for problem in _outermost(error)),
             "docs/prompts.md shows the form.",
         ) from error
+    faults: list[Fault] = [] if not isinstance(definition, Checked) else list(definition.faults())
+    if faults:
+        raise DefinitionError("\n".join(f"{_where(path, root, fault.place)}: {fault.message}" for fault in faults))
+    return definition
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -196,10 +226,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _complaint(path: Path, root: yaml.Node | None, problem: Any) -> str:
     location = [part for part in problem["loc"] if isinstance(part, int) or not _is_branch(part)]
-    mark = _mark(root, location)
-    where = ".".join(str(part) for part in location) or "the file"
     value = f" (found {quote(problem['input'])})" if problem["type"] != "missing" else ""
-    return f"{path}:{mark.line + 1}:{mark.column + 1}: {where}: {problem['msg']}{value}."
+    return f"{_where(path, root, location)}: {problem['msg']}{value}."
+
+
+def _where(path: Path, root: yaml.Node | None, location: Sequence[Any]) -> str:
+    mark = _mark(root, location)
+    return f"{path}:{mark.line + 1}:{mark.column + 1}: {'.'.join(map(str, location)) or 'the file'}"
 
 
 def _is_branch(part: object) -> bool:

@@ -11,6 +11,7 @@
     │   │   └── ImageSourceRefused
     │   ├── LabelError
     │   ├── TemplateError
+    │   ├── LearningError           labelled examples that nothing can be learnt from
     │   ├── OptionError             a number or choice out of range
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
@@ -23,6 +24,11 @@
     │   ├── GalleryRefused          a name, item or vector it cannot take
     │   ├── ItemNotFound
     │   └── ItemExists
+    ├── LabelSetError               a stored label set
+    │   ├── LabelSetNotFound
+    │   ├── LabelSetExists
+    │   ├── LabelSetCorrupt
+    │   └── LabelSetRefused         a name or a change it cannot take
     └── ModelError                  an encoder or its files
         ├── UnknownModel
         ├── ModelUnavailable
@@ -180,6 +186,42 @@ class ItemExists(GalleryError):
     """The gallery holds something under that id already."""
 
     type = "item-exists"
+
+
+class LabelSetError(ZeroshotError):
+    """The stored label sets cannot do what was asked."""
+
+    type = "label-set-error"
+
+
+class LabelSetNotFound(LabelSetError):
+    """There is no label set of that name, or it has no such version or label."""
+
+    type = "label-set-not-found"
+
+
+class LabelSetExists(LabelSetError):
+    """There is a label set of that name, or a label of that name in it, already."""
+
+    type = "label-set-exists"
+
+
+class LabelSetCorrupt(LabelSetError):
+    """The database of label sets is damaged."""
+
+    type = "label-set-corrupt"
+
+
+class LabelSetRefused(LabelSetError):
+    """A name or a change that a label set cannot take."""
+
+    type = "label-set-refused"
+
+
+class LearningError(InputError):
+    """Nothing can be learnt from the pictures and labels given."""
+
+    type = "invalid-examples"
 
 
 class ModelError(ZeroshotError):

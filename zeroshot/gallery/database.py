@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zeroshot.errors import GalleryBusy, GalleryCorrupt, GalleryError, GalleryMismatch
+from zeroshot.migrations import NewerFormat, migrate
 
 DATABASE = "gallery.sqlite3"
 
@@ -207,6 +208,8 @@ class Database:
     def _speaking_of_damage(self) -> Iterator[None]:
         try:
             yield
+        except NewerFormat as error:
+            raise GalleryCorrupt(f"{self.path} cannot be read: {error}.", "Upgrade zeroshot.") from error
         except sqlite3.OperationalError as error:
             raise GalleryError(
                 f"{self.path} cannot be used: {error}.", "Check the disk's space and permissions; nothing was changed."
@@ -223,18 +226,7 @@ class Database:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute("PRAGMA cache_size=-16384")
-        (done,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if done > len(MIGRATIONS):
-            raise GalleryCorrupt(f"{self.path} has format {done}, from a newer version.", "Upgrade zeroshot.")
-        if done == len(MIGRATIONS):
-            return
-        self._connection.execute("BEGIN IMMEDIATE")
-        (done,) = self._connection.execute("PRAGMA user_version").fetchone()  # another process may have been faster
-        for migration in MIGRATIONS[done:]:
-            for statement in migration.split(";"):
-                self._connection.execute(statement)
-        self._connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        self._connection.execute("COMMIT")
+        migrate(self._connection, MIGRATIONS)
 
     def _check_encoder(self, facts: dict[str, str | int]) -> None:
         stored = dict(self._connection.execute("SELECT key, value FROM facts"))

@@ -1,0 +1,32 @@
+"""Labels, label sets, and the class matrix: one unit vector per label."""
+
+from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
+from zeroshot.labels.head import Head, Measured
+from zeroshot.labels.hierarchy import Hierarchy
+from zeroshot.labels.label import Label, parse_labels, require
+from zeroshot.labels.label_set import Calibration, LabelSet, Mode
+from zeroshot.labels.matrix import ClassMatrices, choose_templates, class_matrix
+from zeroshot.labels.store import LabelSetStore
+from zeroshot.labels.versions import Change, StoredLabelSet
+
+__all__ = [
+    "Calibration",
+    "Change",
+    "ClassMatrices",
+    "Head",
+    "Hierarchy",
+    "Label",
+    "LabelEntry",
+    "LabelSet",
+    "LabelSetFile",
+    "LabelSetStore",
+    "Measured",
+    "Mode",
+    "StoredLabelSet",
+    "choose_templates",
+    "class_matrix",
+    "label_set_names",
+    "load_label_set",
+    "parse_labels",
+    "require",
+]

@@ -1,0 +1,199 @@
+"""A head: what a few labelled pictures add to the text of the labels, on frozen features.
+
+logits = logit_scale x T'  +  x W'  +  alpha exp(-beta (1 - x K')) Y
+
+T is the class matrix; W corrects it (a logistic probe that starts from the text); K are the example pictures
+themselves and Y says whose they are (Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
+Classification", ECCV 2022). A label that the head has not seen keeps what its text says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroshot.encoders import FloatArray
+from zeroshot.errors import DefinitionError
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same head gives the same bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found out about a head on pictures it had not seen.
+
+    Parameters
+    ----------
+    pictures : int
+        How many there were.
+    zero_shot : float
+        Accuracy of the text alone.
+    accuracy : float
+        Accuracy of the head.
+    gain_low, gain_high : float
+        95 % interval of the difference (paired bootstrap).
+    """
+
+    pictures: int
+    zero_shot: float
+    accuracy: float
+    gain_low: float
+    gain_high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Corrections to the logits of some labels, for one encoder.
+
+    Parameters
+    ----------
+    model : str
+        The encoder's spec.
+    fingerprint : str
+        The encoder's.
+    labels : tuple of str
+        h names.
+    weights : ndarray of float32, shape (h, dim)
+        W; zeros where there is no probe.
+    keys : ndarray of float32, shape (m, dim)
+        K, unit rows; none where there is no cache.
+    owners : ndarray of int64, shape (m,)
+        Index into `labels` of each key.
+    alpha : float
+        Weight of the cache.
+    beta : float
+        Sharpness of the cache.
+    measured : Measured or None
+        None where there were too few pictures to measure anything.
+    made_of : str
+        In words: the method, and how many pictures.
+    """
+
+    model: str
+    fingerprint: str
+    labels: tuple[str, ...]
+    weights: FloatArray
+    keys: FloatArray
+    owners: npt.NDArray[np.int64]
+    alpha: float = 0.0
+    beta: float = 0.0
+    measured: Measured | None = None
+    made_of: str = field(default="", compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, in hex, of everything in it."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def logits(self, vectors: FloatArray, names: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Give what is added to the text's logits.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Pictures.
+        names : sequence of str
+            k labels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            0 for labels the head does not know.
+        """
+        own = (vectors @ self.weights.T).astype(np.float64)
+        if len(self.keys):
+            near = self.alpha * np.exp(-self.beta * (1.0 - (vectors @ self.keys.T).astype(np.float64)))
+            own += near @ np.eye(len(self.labels))[self.owners]
+        row_of = {name: row for row, name in enumerate(self.labels)}
+        result = np.zeros((len(vectors), len(names)))
+        known = [column for column, name in enumerate(names) if name in row_of]
+        result[:, known] = own[:, [row_of[names[column]] for column in known]]
+        return result
+
+    def to_bytes(self) -> bytes:
+        """Write the head as a NumPy archive (.npz) that ``numpy.load`` reads.
+
+        Returns
+        -------
+        bytes
+            The same for the same head.
+        """
+        facts = {
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "labels": self.labels,
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "measured": None if self.measured is None else asdict(self.measured),
+            "made_of": self.made_of,
+        }
+        arrays = {
+            "facts": np.frombuffer(json.dumps(facts, sort_keys=True).encode(), dtype=np.uint8),
+            "weights": self.weights.astype("<f4"),
+            "keys": self.keys.astype("<f4"),
+            "owners": self.owners.astype("<i8"),
+        }
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, array in arrays.items():
+                content = io.BytesIO()
+                np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), content.getvalue())
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Head:
+        """Read what ``to_bytes`` wrote.
+
+        Parameters
+        ----------
+        content : bytes
+            A NumPy archive.
+
+        Returns
+        -------
+        Head
+            As it was.
+
+        Raises
+        ------
+        DefinitionError
+            If the bytes are not a whole head, or its numbers are not finite.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                facts = json.loads(archive["facts"].tobytes())
+                weights, keys, owners = (archive[name] for name in ("weights", "keys", "owners"))
+            measured = facts.pop("measured")
+            labels = tuple(str(name) for name in facts.pop("labels"))
+            head = cls(
+                **facts,
+                labels=labels,
+                weights=weights.astype(np.float32),
+                keys=keys.astype(np.float32),
+                owners=owners.astype(np.int64),
+                measured=None if measured is None else Measured(**measured),
+            )
+            _check_shapes(head)
+        except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise DefinitionError(f"The vectors cannot be read: {error}.", "Export the label set again.") from error
+        return head
+
+
+def _check_shapes(head: Head) -> None:
+    rows, dim = head.weights.shape
+    if rows != len(head.labels) or head.keys.shape != (len(head.owners), dim):
+        raise ValueError(f"{len(head.labels)} labels, weights {head.weights.shape}, keys {head.keys.shape}")
+    if len(head.owners) and not 0 <= head.owners.min() <= head.owners.max() < rows:
+        raise ValueError("a key belongs to no label")
+    numbers = (head.weights, head.keys, np.array([head.alpha, head.beta], dtype=np.float64))
+    if not all(np.isfinite(array).all() for array in numbers):
+        raise ValueError("there are numbers that are not finite")

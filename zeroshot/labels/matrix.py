@@ -1,0 +1,139 @@
+"""The class matrix: one unit vector per label."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from zeroshot.encoders import Encoder, FloatArray, TextCache
+from zeroshot.errors import ModelError, quote
+from zeroshot.labels.label import Label
+from zeroshot.labels.label_set import LabelSet
+from zeroshot.prompts import TemplateSet, load_templates
+
+_MATRICES_KEPT = 32
+_PROMPT_SEPARATOR = "\x1e"  # ASCII record separator: a label is kept under its prompts, so joined
+
+
+class ClassMatrices:
+    """The class matrices of the label sets last used; safe for several threads.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Embeds the labels.
+    cache : TextCache or None
+        Keeps embedded labels between processes.
+    """
+
+    def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
+        self._encoder = encoder
+        self._cache = cache
+        self._kept: OrderedDict[tuple[str, tuple[str, ...]], FloatArray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
+        """Embed labels, or give what was embedded before.
+
+        Parameters
+        ----------
+        label_set : LabelSet
+            k labels.
+        templates : TemplateSet
+            For labels without descriptions.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, dim)
+            Unit rows, in the order of the labels; read-only.
+        """
+        key = (label_set.digest, templates.templates)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        matrix = class_matrix(self._encoder, label_set.labels, templates, self._cache)
+        matrix.flags.writeable = False
+        with self._lock:
+            self._kept[key] = matrix
+            while len(self._kept) > _MATRICES_KEPT:
+                self._kept.popitem(last=False)
+        return matrix
+
+
+def choose_templates(encoder: Encoder, label_set: LabelSet) -> TemplateSet:
+    """Choose the templates where a caller names none.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Recommends a template set.
+    label_set : LabelSet
+        May have its own.
+
+    Returns
+    -------
+    TemplateSet
+        Bare names where the encoder recommends them, else the label set's own, else the set recommended.
+    """
+    recommended = load_templates(encoder.template_set)
+    return recommended if recommended.is_bare else label_set.templates or recommended
+
+
+def class_matrix(
+    encoder: Encoder, labels: Sequence[Label], templates: TemplateSet, cache: TextCache | None = None
+) -> FloatArray:
+    """Embed labels: the mean of each label's prompt embeddings, back on the unit sphere.
+
+    The same as ``open_clip.build_zero_shot_classifier``, transposed.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Whose text tower embeds the prompts.
+    labels : sequence of Label
+        k labels.
+    templates : TemplateSet
+        For labels without descriptions.
+    cache : TextCache or None
+        Labels found there are not embedded again; the others are kept there.
+
+    Returns
+    -------
+    ndarray of float32, shape (k, encoder.dim)
+        Unit rows, in the order of `labels`.
+
+    Raises
+    ------
+    ModelError
+        If a label's prompts cancel out, or the encoder fails.
+    """
+    prompts = [label.prompts(templates) for label in labels]
+    if cache is None:
+        return _ensembles(encoder, labels, prompts)
+    keys = [_PROMPT_SEPARATOR.join(texts) for texts in prompts]
+    known = cache.get_many(encoder.fingerprint, keys)
+    new = [i for i, key in enumerate(keys) if key not in known]
+    if new:
+        rows = _ensembles(encoder, [labels[i] for i in new], [prompts[i] for i in new])
+        fresh = {keys[i]: row for i, row in zip(new, rows, strict=True)}
+        cache.put_many(encoder.fingerprint, fresh)
+        known.update(fresh)
+    return np.stack([known[key] for key in keys])
+
+
+def _ensembles(encoder: Encoder, labels: Sequence[Label], prompts: Sequence[Sequence[str]]) -> FloatArray:
+    """One unit row per label: the normalised mean of its prompts' embeddings."""
+    distinct = list(dict.fromkeys(text for texts in prompts for text in texts))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    rows = encoder.encode_texts(distinct)
+    means = np.stack([rows[[row_of[text] for text in texts]].mean(axis=0) for texts in prompts])
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    if not (norms > 1e-6).all():
+        worst = labels[int(norms.argmin())]
+        raise ModelError(f"The prompts of {quote(worst.name)} cancel out.", "Use fewer or other templates.")
+    matrix: FloatArray = (means / norms).astype(np.float32, copy=False)
+    return matrix
