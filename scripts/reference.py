@@ -1,7 +1,8 @@
-"""Write the generated documents, docs/cli.md and docs/settings.md: ``make docs``."""
+"""Write the generated documents, docs/cli.md, docs/settings.md and docs/label-set.schema.json: ``make docs``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from pydantic_core import PydanticUndefined
 
 from zeroshot.cli import app
+from zeroshot.labels import LabelSetFile
 from zeroshot.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -39,6 +41,11 @@ def settings_reference() -> str:
     )
 
 
+def label_set_schema() -> str:
+    """docs/label-set.schema.json: the form of label-set files."""
+    return json.dumps(LabelSetFile.model_json_schema(), indent=2) + "\n"
+
+
 def _names(command: Command, path: str) -> list[str]:
     names = [path]
     for name, child in getattr(command, "commands", {}).items():
@@ -54,3 +61,4 @@ def _help(root: Group, words: list[str]) -> str:
 if __name__ == "__main__":
     (DOCS / "cli.md").write_text(cli_reference())
     (DOCS / "settings.md").write_text(settings_reference())
+    (DOCS / "label-set.schema.json").write_text(label_set_schema())

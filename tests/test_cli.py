@@ -42,6 +42,8 @@ def test_json_is_one_object_per_line(run: Run) -> None:
     first, second = lines(shown)
     assert first == {
         "path": str(CAT),
+        "mode": "multiclass",
+        "labels": ["cat"],
         "predictions": [
             {"label": "cat", "score": pytest.approx(0.99, abs=0.01), "similarity": pytest.approx(0.6, abs=0.05)},
             {"label": "dog", "score": pytest.approx(0, abs=0.01), "similarity": pytest.approx(0.4, abs=0.05)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,7 +11,7 @@ import typer
 from tests.pictures import ROOT
 from zeroshot import errors
 from zeroshot.cli import app
-from zeroshot.labels import label_set_names
+from zeroshot.labels import LabelSetFile, label_set_names
 from zeroshot.prompts import template_set_names
 from zeroshot.settings import Settings
 
@@ -59,3 +60,7 @@ def test_every_command_and_option_is_documented() -> None:
         for parameter in command.params:
             assert all(option in text for option in parameter.opts)
             assert " ".join(str(parameter.help).split()) in text, f"{name} {parameter.name}: run: make docs"
+
+
+def test_the_published_schema_is_the_codes() -> None:
+    assert json.loads((ROOT / "docs" / "label-set.schema.json").read_text()) == LabelSetFile.model_json_schema()

@@ -139,12 +139,12 @@ def test_a_nodes_probability_is_its_subtrees_share_among_its_siblings() -> None:
 
 def test_a_hierarchical_answer_stops_at_the_level_it_is_sure_of(classifier: ZeroShotClassifier) -> None:
     sure = classifier.classify(cat(), ANIMALS, threshold=0.1)
-    assert [p.label for p in sure.path] == ["animal", "cat", "tabby cat"]
-    coarse = classifier.classify(cat(), ANIMALS, threshold=(sure.path[-1].score + sure.path[1].score) / 2)
+    assert [p.label for p in sure.levels] == ["animal", "cat", "tabby cat"]
+    coarse = classifier.classify(cat(), ANIMALS, threshold=(sure.levels[-1].score + sure.levels[1].score) / 2)
     assert (coarse.label, coarse.mode) == ("cat", Mode.HIERARCHICAL)
-    assert coarse.score == coarse.path[-1].score == sure.path[1].score
+    assert coarse.score == coarse.levels[-1].score == sure.levels[1].score
     unknown = classifier.classify(cat(), ANIMALS, threshold=1.0)
-    assert (unknown.label, unknown.path) == (None, ())
+    assert (unknown.label, unknown.levels) == (None, ())
     leaves = [p.label for p in sure.predictions]
     assert set(leaves) == {"dog", "tabby cat", "siamese cat", "motorcycle", "rocket"}
     flat = classifier.classify(cat(), ANIMALS, mode="multiclass")
@@ -199,7 +199,3 @@ def test_what_does_not_suit_the_mode_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         classifier.classify(cat(), names, **wishes)
-
-
-def test_the_reference_vocabulary_is_a_thousand_names(classifier: ZeroShotClassifier) -> None:
-    assert classifier.reference_matrix().shape == (1000, classifier.encoder.dim)

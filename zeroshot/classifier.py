@@ -6,6 +6,8 @@ similarity  s = T x                 score = softmax(logit_scale * s), or what an
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, overload
@@ -17,15 +19,14 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import ClassMatrices, Label, LabelSet, Mode, choose_templates, load_label_set, parse_labels
+from zeroshot.labels import ClassMatrices, Label, LabelSet, Mode, choose_templates, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Classification, Scorer, Wishes, build_scorer
 
 Labels = Sequence[str | Label] | LabelSet
 Templates = str | Path | Sequence[str] | TemplateSet
+_SCORERS_KEPT = 32
 SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
-
-_REFERENCE = "imagenet"  # a thousand names of things, for the mode multilabel
 
 
 class ZeroShotClassifier:
@@ -69,6 +70,8 @@ class ZeroShotClassifier:
         self._default_labels = None if labels is None else _as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
         self._matrices = ClassMatrices(self.encoder, cache)
+        self._scorers: OrderedDict[tuple[int, tuple[str, ...], Wishes], tuple[LabelSet, Scorer]] = OrderedDict()
+        self._lock = threading.Lock()
 
     @overload
     def classify(
@@ -225,17 +228,8 @@ class ZeroShotClassifier:
         ------
         LabelError
             If the labels cannot be used.
-        TemplateError
-            If a template cannot be used.
         """
-        label_set = self._label_set(labels)
-        if templates is not None:
-            chosen = load_templates(templates)
-        elif self._default_templates is not None:
-            chosen = self._default_templates
-        else:
-            chosen = choose_templates(self.encoder, label_set)
-        return self._matrices.get(label_set, chosen)
+        return self._matrices.get(*self._chosen(labels, templates))
 
     def scorer(
         self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
@@ -256,19 +250,20 @@ class ZeroShotClassifier:
         Scorer
             For any number of pictures, from any thread.
         """
-        label_set = self._label_set(labels)
-        matrix = self.class_matrix(label_set, templates=templates)
-        return build_scorer(label_set, matrix, self.encoder, wishes or Wishes(), self.reference_matrix)
-
-    def reference_matrix(self) -> FloatArray:
-        """Embed the reference vocabulary, under the templates that the encoder recommends, or give what was embedded.
-
-        Returns
-        -------
-        ndarray of float32, shape (1000, dim)
-            Unit rows.
-        """
-        return self.class_matrix(load_label_set(_REFERENCE), templates=self.encoder.template_set)
+        label_set, chosen = self._chosen(labels, templates)
+        wishes = wishes or Wishes()
+        key = (id(label_set), chosen.templates, wishes)
+        with self._lock:
+            if key in self._scorers:
+                self._scorers.move_to_end(key)
+                return self._scorers[key][1]
+        matrix = self._matrices.get(label_set, chosen)
+        scorer = build_scorer(label_set, matrix, self.encoder, wishes, self._matrices.reference)
+        with self._lock:
+            self._scorers[key] = (label_set, scorer)  # with the set, so that its id stays its own
+            while len(self._scorers) > _SCORERS_KEPT:
+                self._scorers.popitem(last=False)
+        return scorer
 
     @property
     def classes_(self) -> npt.NDArray[np.str_]:
@@ -326,6 +321,12 @@ class ZeroShotClassifier:
             raise OptionError(f"top_k={top_k} is below 1.", "Use 1 or more, or leave it out for all.", field="top_k")
         scorer = self.scorer(labels, templates=templates, wishes=wishes)
         return lambda vector: scorer.answer(vector, top_k)
+
+    def _chosen(self, labels: Labels | None, templates: Templates | None) -> tuple[LabelSet, TemplateSet]:
+        label_set = self._label_set(labels)
+        if templates is not None:
+            return label_set, load_templates(templates)
+        return label_set, self._default_templates or choose_templates(self.encoder, label_set)
 
     def _label_set(self, labels: Labels | None) -> LabelSet:
         if labels is not None:

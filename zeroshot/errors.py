@@ -11,7 +11,6 @@
     │   │   └── ImageSourceRefused
     │   ├── LabelError
     │   ├── TemplateError
-    │   ├── LearningError           labelled examples that nothing can be learnt from
     │   ├── OptionError             a number or choice out of range
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
@@ -216,12 +215,6 @@ class LabelSetRefused(LabelSetError):
     """A name or a change that a label set cannot take."""
 
     type = "label-set-refused"
-
-
-class LearningError(InputError):
-    """Nothing can be learnt from the pictures and labels given."""
-
-    type = "invalid-examples"
 
 
 class ModelError(ZeroshotError):

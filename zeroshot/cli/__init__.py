@@ -15,6 +15,7 @@ from zeroshot import __version__
 from zeroshot.cli.classify import classify
 from zeroshot.cli.export import export
 from zeroshot.cli.gallery import gallery_app
+from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
 from zeroshot.cli.search import index, search
 from zeroshot.cli.serve import serve
@@ -34,6 +35,7 @@ app.command()(classify)
 app.command()(index)
 app.command()(search)
 app.add_typer(gallery_app, name="gallery")
+app.add_typer(labels_app, name="labels")
 app.command()(export)
 app.command()(models)
 app.command()(serve)

@@ -14,6 +14,7 @@ from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.errors import ImageError
+    from zeroshot.labels import LabelSet
     from zeroshot.scoring import Classification
 
 PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
@@ -27,9 +28,20 @@ def classify(
         str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee". Quote a name that has a comma.')
     ] = None,
     labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
-    label_set: Annotated[str | None, typer.Option(help="A shipped label set's name, or a YAML or JSON file.")] = None,
+    label_set: Annotated[
+        str | None, typer.Option(help="A stored or shipped label set's name, or a YAML or JSON file.")
+    ] = None,
     templates: Annotated[
         str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical. [default: the label set's own]")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score a label needs to be the answer, 0 to 1; below it the answer is unknown.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show per picture.")] = 5,
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
@@ -45,15 +57,16 @@ def classify(
     from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.prompts import load_templates
+    from zeroshot.scoring import Wishes
 
     settings = load_settings()
-    chosen = choose_labels(labels, labels_file, label_set)
+    chosen = choose_labels(labels, labels_file, label_set, settings.home)
     template_set = None if templates is None else load_templates(templates)
     pictures = find_pictures(paths, limits_from(settings))
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     with working(f"embedding {len(chosen.labels):,} labels"):
-        classifier.class_matrix(chosen, templates=template_set)
+        classifier.scorer(chosen, templates=template_set, wishes=Wishes(mode, threshold, temperature))
     renderer = Renderer()
     failures = 0
     outcomes = classifier.classify_stream(
@@ -61,6 +74,9 @@ def classify(
         chosen,
         templates=template_set,
         top_k=top,
+        mode=mode,
+        threshold=threshold,
+        temperature=temperature,
         batch_size=settings.batch_size,
     )
     with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
@@ -68,7 +84,8 @@ def classify(
             failures += isinstance(outcome, Exception)
             if json_lines:
                 sys.stdout.write(
-                    json.dumps(_record(picture.path, outcome, classifier.encoder.spec), ensure_ascii=False) + "\n"
+                    json.dumps(_record(picture.path, outcome, chosen, classifier.encoder.spec), ensure_ascii=False)
+                    + "\n"
                 )
             else:
                 renderer.show(picture.path, outcome)
@@ -79,7 +96,17 @@ def classify(
         raise typer.Exit(1)
 
 
-def _record(path: str, outcome: Classification | ImageError, model: str) -> dict[str, Any]:
+def _record(path: str, outcome: Classification | ImageError, label_set: LabelSet, model: str) -> dict[str, Any]:
     if isinstance(outcome, Exception):
         return {"path": path, "error": {"type": outcome.type, "message": str(outcome)}}
-    return {"path": path, "predictions": [asdict(p) for p in outcome.predictions], "model": model}
+    record: dict[str, Any] = {
+        "path": path,
+        "mode": outcome.mode.value,
+        "labels": list(outcome.labels),
+        "predictions": [asdict(p) for p in outcome.predictions],
+    }
+    if outcome.mode.value == "hierarchical":
+        record["levels"] = [asdict(level) for level in outcome.levels]
+    if label_set.version is not None:
+        record["label_set"] = f"{label_set.name}@{label_set.version}"
+    return {**record, "model": model}

@@ -112,9 +112,17 @@ def classify(
     name: NameArgument,
     labels: Annotated[str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee".')] = None,
     labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
-    label_set: Annotated[str | None, typer.Option(help="A shipped label set's name, or a YAML or JSON file.")] = None,
+    label_set: Annotated[
+        str | None, typer.Option(help="A stored or shipped label set's name, or a YAML or JSON file.")
+    ] = None,
     templates: Annotated[
         str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical. [default: the label set's own]")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score a label needs to be the answer, 0 to 1; below it the answer is unknown.")
     ] = None,
     model: ModelOption = None,
     json_lines: JsonOption = False,
@@ -122,10 +130,15 @@ def classify(
     """Re-label a whole gallery: how many pictures each label gets, from stored vectors alone."""
     from zeroshot.cli.inputs import choose_labels
     from zeroshot.prompts import load_templates
+    from zeroshot.scoring import Wishes
 
-    chosen = choose_labels(labels, labels_file, label_set)
+    chosen = choose_labels(labels, labels_file, label_set, load_settings().home)
     with open_gallery(name, model) as gallery:
-        counts = gallery.classify(chosen, templates=None if templates is None else load_templates(templates))
+        counts = gallery.classify(
+            chosen,
+            templates=None if templates is None else load_templates(templates),
+            wishes=Wishes(mode, threshold),
+        )
     for row in counts:
         if json_lines:
             examples = [{"id": one, "score": score} for one, score in row.examples]

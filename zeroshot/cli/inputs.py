@@ -14,7 +14,7 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.encoders import TextCache, load_encoder
 from zeroshot.errors import ImageError, ImageNotFound, LabelError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import LabelSet, load_label_set, parse_labels
+from zeroshot.labels import LabelSet, LabelSetStore, find_label_set, parse_labels
 from zeroshot.settings import Settings
 
 PICTURE_SUFFIXES = frozenset(
@@ -181,7 +181,9 @@ def _in_folder(folder: Path) -> Iterator[Picture]:
         )
 
 
-def choose_labels(labels: str | None, labels_file: Path | None, label_set: str | None) -> LabelSet:
+def choose_labels(
+    labels: str | None, labels_file: Path | None, label_set: str | None, home: Path, *, at_least: int = 1
+) -> LabelSet:
     """Take the labels from whichever of the three options was given.
 
     Parameters
@@ -191,7 +193,11 @@ def choose_labels(labels: str | None, labels_file: Path | None, label_set: str |
     labels_file : Path or None
         One name per line.
     label_set : str or None
-        A shipped set's name, or a YAML or JSON file.
+        A stored or shipped set's name, or a YAML or JSON file.
+    home : Path
+        ZEROSHOT_HOME, where stored sets are.
+    at_least : int
+        Fewest labels.
 
     Returns
     -------
@@ -210,11 +216,11 @@ def choose_labels(labels: str | None, labels_file: Path | None, label_set: str |
             "For example: --labels 'cat,dog,cup of coffee'.",
         )
     if label_set is not None:
-        return load_label_set(label_set)
+        return find_label_set(label_set, LabelSetStore(home))
     if labels_file is not None:
-        return LabelSet("custom", parse_labels(_lines(labels_file)))
+        return LabelSet("custom", parse_labels(_lines(labels_file), at_least=at_least))
     names = next(csv.reader([labels or ""], skipinitialspace=True), [])
-    return LabelSet("custom", parse_labels(names))
+    return LabelSet("custom", parse_labels(names, at_least=at_least))
 
 
 def _lines(path: Path) -> list[str]:

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from zeroshot.errors import ImageError
-from zeroshot.scoring import Classification
+from zeroshot.labels import Mode
+from zeroshot.scoring import Classification, Prediction
 
 _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -45,16 +46,32 @@ class Renderer:
         if isinstance(outcome, ImageError):
             self.console.print(Text(f"  {outcome}", style="red"))
             return
-        best = "green" if outcome.score >= _SURE else "yellow"
-        for position, prediction in enumerate(outcome.predictions):
-            line = Text("  ")
-            label = Text(prediction.label, style=f"bold {best}" if position == 0 else "")
-            label.truncate(_LABEL_CELLS, overflow="ellipsis", pad=True)
-            line.append_text(label)
-            line.append(f" {_bar(prediction.score)} ", style=best if position == 0 else "dim")
-            line.append(f"{prediction.score:6.1%}")
-            line.append(f"  {prediction.similarity:+.3f}", style="dim")
-            self.console.print(line)
+        if outcome.mode is Mode.HIERARCHICAL:
+            self._show_levels(outcome)
+            return
+        if not outcome.labels:
+            self.console.print(Text("  unknown: no label is sure enough", style="yellow"))
+        for prediction in outcome.predictions:
+            chosen = prediction.label in outcome.labels
+            self._line(prediction, ("green" if prediction.score >= _SURE else "yellow") if chosen else "")
+
+    def _show_levels(self, outcome: Classification) -> None:
+        for depth, level in enumerate(outcome.levels):
+            self._line(level, "green" if level is outcome.levels[-1] else "", indent=depth)
+        if not outcome.levels or outcome.levels[-1].label != outcome.predictions[0].label:
+            found = "not sure which" if outcome.levels else "unknown"
+            best = ", ".join(f"{p.label} {p.score:.0%}" for p in outcome.predictions[:3])
+            self.console.print(Text(f"  {'  ' * len(outcome.levels)}{found}: {best}", style="yellow"))
+
+    def _line(self, prediction: Prediction, style: str, indent: int = 0) -> None:
+        line = Text("  ")
+        label = Text("  " * indent + prediction.label, style=f"bold {style}" if style else "")
+        label.truncate(_LABEL_CELLS, overflow="ellipsis", pad=True)
+        line.append_text(label)
+        line.append(f" {_bar(prediction.score)} ", style=style or "dim")
+        line.append(f"{prediction.score:6.1%}")
+        line.append(f"  {prediction.similarity:+.3f}", style="dim")
+        self.console.print(line)
 
 
 @contextmanager

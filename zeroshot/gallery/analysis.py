@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +13,15 @@ from zeroshot.gallery.index import GalleryIndex
 from zeroshot.gallery.records import LabelCount, Statistics, Verification
 from zeroshot.gallery.rows import IntArray
 from zeroshot.gallery.store import GalleryStore
+from zeroshot.scoring import Scorer, Scores
 
 _RECALL_QUERIES = 64
 _ROWS_AT_ONCE = 1024
 _MAX_COMPARED = 100_000
 
 
-def count_labels(
-    index: GalleryIndex,
-    store: GalleryStore,
-    names: Sequence[str],
-    matrix: FloatArray,
-    logit_scale: float,
-    examples: int,
-) -> list[LabelCount]:
-    """Give every stored picture its best label.
+def count_labels(index: GalleryIndex, store: GalleryStore, scorer: Scorer, examples: int) -> list[LabelCount]:
+    """Give every stored picture its answer.
 
     Parameters
     ----------
@@ -36,35 +29,28 @@ def count_labels(
         Gives the vectors.
     store : GalleryStore
         Gives the ids.
-    names : sequence of str
-        The labels.
-    matrix : ndarray of float32, shape (k, dim)
-        The class matrix.
-    logit_scale : float
-        The encoder's.
+    scorer : Scorer
+        Answers; in the mode multilabel a picture may count for several labels, and in any for none.
     examples : int
         How many of the surest to name per label.
 
     Returns
     -------
     list of LabelCount
-        In the order of `names`.
+        In the order of the labels.
     """
 
-    def rank(numbers: IntArray, vectors: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-        similarities = vectors @ matrix.T
-        if not len(numbers):
-            return numbers, numbers, np.empty(0, np.float32)
-        below = similarities - similarities.max(axis=1, keepdims=True)
-        return numbers, similarities.argmax(axis=1), 1 / np.exp(logit_scale * below).sum(axis=1)
+    def answer(numbers: IntArray, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        rows, labels, scores = scorer.choose(vectors)
+        return numbers[rows], labels, scores
 
-    parts = list(index.map_blocks(rank))
+    parts = list(index.map_blocks(answer))
     if not parts:
-        return [LabelCount(name, 0, ()) for name in names]
+        return [LabelCount(name, 0, ()) for name in scorer.names]
     numbers, best, scores = (np.concatenate([part[column] for part in parts]) for column in range(3))
-    counts = np.bincount(best, minlength=len(names)).tolist()
+    counts = np.bincount(best, minlength=len(scorer.names)).tolist()
     result = []
-    for position, name in enumerate(names):
+    for position, name in enumerate(scorer.names):
         members = np.flatnonzero(best == position)
         if len(members) > examples > 0:
             least = np.partition(scores[members], -examples)[-examples]

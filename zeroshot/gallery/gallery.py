@@ -19,8 +19,9 @@ from zeroshot.gallery.queries import combine
 from zeroshot.gallery.records import Hit, Item, LabelCount, Query
 from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import LabelSet, choose_templates, class_matrix, load_label_set
+from zeroshot.labels import LabelSet, choose_templates, class_matrix, embed_reference, load_label_set
 from zeroshot.prompts import TemplateSet, load_templates
+from zeroshot.scoring import Wishes, build_scorer
 
 MAX_TOP_K = 10_000
 _EXAMPLES = 5
@@ -171,7 +172,12 @@ class Gallery(Collection):
         return [hit for hit in hits if min_similarity is None or hit.similarity >= min_similarity][:top_k]
 
     def classify(
-        self, labels: LabelSet, *, templates: TemplateSet | None = None, examples: int = _EXAMPLES
+        self,
+        labels: LabelSet,
+        *,
+        templates: TemplateSet | None = None,
+        examples: int = _EXAMPLES,
+        wishes: Wishes | None = None,
     ) -> list[LabelCount]:
         """Rank labels for every stored picture, from stored vectors: no picture is read or encoded.
 
@@ -183,11 +189,14 @@ class Gallery(Collection):
             None takes what suits the encoder.
         examples : int
             How many of the surest items to name per label.
+        wishes : Wishes or None
+            Mode, threshold and temperature; the label set's own when None.
 
         Returns
         -------
         list of LabelCount
-            In the order of `labels`.
+            In the order of `labels`. In the mode multilabel a picture may count for several, and where it is not sure
+            enough for none.
 
         Raises
         ------
@@ -196,8 +205,8 @@ class Gallery(Collection):
         """
         chosen = templates or choose_templates(self.encoder, labels)
         matrix = class_matrix(self.encoder, labels.labels, chosen, self._cache)
-        names = [label.name for label in labels.labels]
-        return count_labels(self._index, self._store, names, matrix, self.encoder.logit_scale, examples)
+        scorer = build_scorer(labels, matrix, self.encoder, wishes or Wishes(), self._embed_reference)
+        return count_labels(self._index, self._store, scorer, examples)
 
     def duplicates(self, *, min_similarity: float = 0.95) -> list[list[str]]:
         """Group pictures that are as good as the same.
@@ -222,6 +231,9 @@ class Gallery(Collection):
                 f"min_similarity={min_similarity} is out of range.", "Use more than 0, up to 1.", field="min_similarity"
             )
         return find_duplicates(self._index, self._store, min_similarity - 1e-6)
+
+    def _embed_reference(self) -> FloatArray:
+        return embed_reference(self.encoder, self._cache)
 
     def _embed_sentences(self) -> FloatArray:
         labels = [label for name in _MEASURING_SETS for label in load_label_set(name).labels]

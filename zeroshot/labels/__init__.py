@@ -1,11 +1,13 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
+from zeroshot.labels.exporting import export_label_set, to_yaml
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
+from zeroshot.labels.finding import find_label_set
 from zeroshot.labels.head import Head, Measured
 from zeroshot.labels.hierarchy import Hierarchy
 from zeroshot.labels.label import Label, parse_labels, require
 from zeroshot.labels.label_set import Calibration, LabelSet, Mode
-from zeroshot.labels.matrix import ClassMatrices, choose_templates, class_matrix
+from zeroshot.labels.matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
 from zeroshot.labels.store import LabelSetStore
 from zeroshot.labels.versions import Change, StoredLabelSet
 
@@ -25,8 +27,12 @@ __all__ = [
     "StoredLabelSet",
     "choose_templates",
     "class_matrix",
+    "embed_reference",
+    "export_label_set",
+    "find_label_set",
     "label_set_names",
     "load_label_set",
     "parse_labels",
     "require",
+    "to_yaml",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.errors import ModelError, quote
+from zeroshot.labels.files import load_label_set
 from zeroshot.labels.label import Label
 from zeroshot.labels.label_set import LabelSet
 from zeroshot.prompts import TemplateSet, load_templates
@@ -32,7 +34,8 @@ class ClassMatrices:
     def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
         self._encoder = encoder
         self._cache = cache
-        self._kept: OrderedDict[tuple[str, tuple[str, ...]], FloatArray] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, tuple[str, ...]], tuple[tuple[Label, ...], FloatArray]] = OrderedDict()
+        self._reference: FloatArray | None = None
         self._lock = threading.Lock()
 
     def get(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
@@ -54,14 +57,39 @@ class ClassMatrices:
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return self._kept[key]
-        matrix = class_matrix(self._encoder, label_set.labels, templates, self._cache)
+                return self._kept[key][1]
+            like = next((kept for (_, used), kept in reversed(self._kept.items()) if used == templates.templates), None)
+        matrix = self._embed(label_set.labels, templates, like)
         matrix.flags.writeable = False
         with self._lock:
-            self._kept[key] = matrix
+            self._kept[key] = (label_set.labels, matrix)
             while len(self._kept) > _MATRICES_KEPT:
                 self._kept.popitem(last=False)
         return matrix
+
+    def reference(self) -> FloatArray:
+        """Give the reference vocabulary's class matrix.
+
+        Returns
+        -------
+        ndarray of float32, shape (1000, dim)
+            Unit rows.
+        """
+        if self._reference is None:
+            self._reference = embed_reference(self._encoder, self._cache)
+        return self._reference
+
+    def _embed(
+        self, labels: Sequence[Label], templates: TemplateSet, like: tuple[tuple[Label, ...], FloatArray] | None
+    ) -> FloatArray:
+        """Embed what the matrix last made under these templates has not: usually the one label that is new."""
+        if like is None:
+            return class_matrix(self._encoder, labels, templates, self._cache)
+        known = dict(zip(like[0], like[1], strict=True))
+        new = [label for label in labels if label not in known]
+        if new:
+            known.update(zip(new, class_matrix(self._encoder, new, templates, self._cache), strict=True))
+        return np.stack([known[label] for label in labels])
 
 
 def choose_templates(encoder: Encoder, label_set: LabelSet) -> TemplateSet:
@@ -79,7 +107,7 @@ def choose_templates(encoder: Encoder, label_set: LabelSet) -> TemplateSet:
     TemplateSet
         Bare names where the encoder recommends them, else the label set's own, else the set recommended.
     """
-    recommended = load_templates(encoder.template_set)
+    recommended = _recommended(encoder.template_set)
     return recommended if recommended.is_bare else label_set.templates or recommended
 
 
@@ -123,6 +151,29 @@ def class_matrix(
         cache.put_many(encoder.fingerprint, fresh)
         known.update(fresh)
     return np.stack([known[key] for key in keys])
+
+
+@lru_cache(maxsize=16)
+def _recommended(name: str) -> TemplateSet:
+    return load_templates(name)
+
+
+def embed_reference(encoder: Encoder, cache: TextCache | None = None) -> FloatArray:
+    """Embed the reference vocabulary, which labels on their own scale are compared with: ImageNet's thousand names.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        It also recommends the templates.
+    cache : TextCache or None
+        See ``class_matrix``.
+
+    Returns
+    -------
+    ndarray of float32, shape (1000, encoder.dim)
+        Unit rows.
+    """
+    return class_matrix(encoder, load_label_set("imagenet").labels, load_templates(encoder.template_set), cache)
 
 
 def _ensembles(encoder: Encoder, labels: Sequence[Label], prompts: Sequence[Sequence[str]]) -> FloatArray:

@@ -60,6 +60,10 @@ class LabelSetStore:
         with self._database.reading() as connection:
             return read_summaries(connection)
 
+    def __contains__(self, name: str) -> bool:
+        with self._database.reading() as connection:
+            return connection.execute("SELECT 1 FROM sets WHERE name = ?", (name,)).fetchone() is not None
+
     def get(self, name: str) -> LabelSet:
         """Give a set, in its newest version or in an older one.
 
@@ -139,7 +143,7 @@ class LabelSetStore:
             cursor = connection.execute("INSERT INTO sets (name, version) VALUES (?, 0)", (label_set.name,))
             set_id = cursor.lastrowid or 0
             version = write_version(connection, set_id, replace(label_set, labels=labels), None, change)
-            return self._read(connection, set_id, label_set.name, version)
+        return self.get(f"{label_set.name}@{version}")
 
     def rename(self, name: str, new: str) -> None:
         """Give a set another name; its versions stay.
@@ -246,13 +250,8 @@ class LabelSetStore:
                 row = old.find(label)
                 if row is None:
                     close = difflib.get_close_matches(label, old.names, n=3, cutoff=0.5)
-                    raise LabelSetNotFound(
-                        f"{name} has no label {quote(label)}.",
-                        f"Did you mean {' or '.join(close)}?"
-                        if close
-                        else f"'zeroshot labels show {name}' lists them.",
-                        field="labels",
-                    )
+                    there = f"Did you mean {' or '.join(close)}?" if close else f"It has {_some(old.names)}."
+                    raise LabelSetNotFound(f"{name} has no label {quote(label)}.", there, field="labels")
                 rows.add(row)
             stay = [label for row, label in enumerate(old.labels) if row not in rows]
             return replace(old, labels=parse_labels(stay, at_least=1))
@@ -287,7 +286,7 @@ class LabelSetStore:
             set_id, newest = self._find(connection, name)
             old = self._read(connection, set_id, name, newest)
             version = write_version(connection, set_id, change(old), old, what)
-            return self._read(connection, set_id, name, version)
+        return self.get(f"{name}@{version}")
 
     def _read(self, connection: sqlite3.Connection, set_id: int, name: str, version: int) -> LabelSet:
         key = (set_id, version, name)

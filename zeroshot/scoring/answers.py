@@ -39,23 +39,21 @@ class Classification:
         where none is.
     mode : Mode
         What was asked.
-    path : tuple of Prediction
+    levels : tuple of Prediction
         In the mode hierarchical: from the top down to the answer, each with its probability.
     """
 
     predictions: tuple[Prediction, ...]
     labels: tuple[str, ...]
     mode: Mode = Mode.MULTICLASS
-    path: tuple[Prediction, ...] = ()
+    levels: tuple[Prediction, ...] = ()
 
     @property
     def label(self) -> str | None:
         """The answer's first label; None for "unknown"."""
-        if self.mode is Mode.HIERARCHICAL:
-            return self.path[-1].label if self.path else None
         return self.labels[0] if self.labels else None
 
     @property
     def score(self) -> float:
         """The score of ``label``; of the best guess where there is none."""
-        return (self.path[-1] if self.path else self.predictions[0]).score
+        return (self.levels[-1] if self.levels else self.predictions[0]).score

@@ -109,6 +109,25 @@ class Scorer(ABC):
         scores = self.from_similarities(similarities[None], vector[None])[0]
         return self.conclude(scores, similarities, top_k)
 
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many pictures, without their rankings.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Pictures, their labels, and the labels' scores; pictures whose answer is "unknown" are not there.
+        """
+        scores = self.scores(vectors)
+        best = scores.argmax(axis=1) if len(scores) else np.empty(0, np.int64)
+        highest = scores[np.arange(len(best)), best]
+        rows = np.flatnonzero(highest >= self.needed[best])
+        return rows, best[rows], highest[rows]
+
     def conclude(self, scores: Scores, similarities: FloatArray, top_k: int | None) -> Classification:
         """Rank scores, and say whether the best is good enough.
 

@@ -84,7 +84,7 @@ class HierarchicalScorer(Scorer):
         Returns
         -------
         Classification
-            With the path to the answer.
+            With the levels on the way to the answer.
         """
         order = self._leaves[np.argsort(-scores[self._leaves], kind="stable")]
         path: list[int] = []
@@ -98,3 +98,28 @@ class HierarchicalScorer(Scorer):
         way = self.predictions(np.array(path, dtype=np.int64), scores, similarities)
         labels = (way[-1].label,) if way else ()
         return Classification(self.predictions(order[:top_k], scores, similarities), labels, self.mode, way)
+
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many pictures.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Pictures, their nodes, and the nodes' probabilities.
+        """
+        scores = self.scores(vectors)
+        nodes = np.full(len(vectors), -1, dtype=np.int64)
+        for level in self._levels:
+            for parent in np.unique(self.question.hierarchy.parents[level]):
+                here = np.flatnonzero(nodes == parent)
+                children = self._children[int(parent)]
+                best = children[scores[np.ix_(here, children)].argmax(axis=1)]
+                sure = scores[here, best] >= self.needed[best]
+                nodes[here[sure]] = best[sure]
+        rows = np.flatnonzero(nodes >= 0)
+        return rows, nodes[rows], scores[rows, nodes[rows]]

@@ -19,6 +19,7 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Mode
+from zeroshot.labels.hierarchy import IntArray
 from zeroshot.scoring.answers import Classification, Prediction
 from zeroshot.scoring.base import Scorer, Scores
 
@@ -55,6 +56,23 @@ class MultilabelScorer(Scorer):
         spread = np.maximum(usual.std(axis=1, keepdims=True), 1e-6)
         z = (similarities - usual.mean(axis=1, keepdims=True)) / spread
         return sigmoid(SLOPE * (z - CUT) / self.temperature)
+
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many pictures.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Pictures, their labels (a picture may have several), and the labels' scores.
+        """
+        scores = self.scores(vectors)
+        rows, columns = np.nonzero(scores >= self.needed)
+        return rows, columns, scores[rows, columns]
 
     def conclude(self, scores: Scores, similarities: FloatArray, top_k: int | None) -> Classification:
         """Rank scores, and take every label that is sure enough.

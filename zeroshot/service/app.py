@@ -14,6 +14,7 @@ from PIL import Image
 from zeroshot import __version__
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cores import available_cores
+from zeroshot.labels import LabelSetStore
 from zeroshot.service import problems
 from zeroshot.service.galleries import closing, gallery_routes
 from zeroshot.service.gallery_schemas import NewGallery, NewItems, RelabelRequest, SearchRequest
@@ -43,7 +44,7 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
     classifier : ZeroShotClassifier
         Answers every request.
     home : Path
-        ZEROSHOT_HOME, where galleries are.
+        ZEROSHOT_HOME, where galleries and label sets are.
 
     Returns
     -------
@@ -51,6 +52,7 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
         The ASGI application.
     """
     galleries = OpenGalleries(home, classifier)
+    label_sets = LabelSetStore(home)
     app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
@@ -65,6 +67,7 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
     @app.post(
         "/v1/classify",
         response_model=ClassifyResponse,
+        response_model_exclude_none=True,
         tags=["classify"],
         summary="Rank labels for one picture",
         openapi_extra=_BODY,
@@ -77,11 +80,19 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
         },
     )
     async def classify(request: Request) -> ClassifyResponse:
-        job = await read_classify_job(request, classifier.limits.max_bytes)
+        job = await read_classify_job(request, classifier.limits.max_bytes, label_sets)
 
         def run() -> ClassifyResponse:
-            answer = classifier.classify(job.image, job.labels, templates=job.templates, top_k=job.top_k)
-            return ClassifyResponse.of(answer, model)
+            answer = classifier.classify(
+                job.image,
+                job.labels,
+                templates=job.templates,
+                top_k=job.top_k,
+                mode=job.wishes.mode,
+                threshold=job.wishes.threshold,
+                temperature=job.wishes.temperature,
+            )
+            return ClassifyResponse.of(answer, job.labels, model)
 
         return await run_sync(run, limiter=slots)
 
@@ -100,7 +111,7 @@ def create_app(classifier: ZeroShotClassifier, home: Path) -> FastAPI:
         await run_sync(lambda: classifier.encoder.encode_images([Image.new("RGB", (8, 8))]), limiter=slots)
         return Health(status="ready")
 
-    app.include_router(gallery_routes(galleries, slots, classifier.limits.max_bytes))
+    app.include_router(gallery_routes(galleries, label_sets, slots, classifier.limits.max_bytes))
     _document_bodies(app)
     return app
 

@@ -15,7 +15,9 @@ from fastapi.responses import StreamingResponse
 
 from zeroshot.errors import GalleryCorrupt
 from zeroshot.gallery import gallery_names, summarise
+from zeroshot.labels import LabelSetStore
 from zeroshot.prompts import load_templates
+from zeroshot.scoring import Wishes
 from zeroshot.service import gallery_schemas as schemas
 from zeroshot.service.gallery_requests import lines_of, read_body, read_search, store_items, store_lines, to_queries
 from zeroshot.service.open_galleries import OpenGalleries
@@ -52,13 +54,17 @@ _FORM = {
 }
 
 
-def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_image_bytes: int) -> APIRouter:
+def gallery_routes(
+    galleries: OpenGalleries, label_sets: LabelSetStore, slots: anyio.CapacityLimiter, max_image_bytes: int
+) -> APIRouter:
     """Build the routes below ``/v1/galleries``.
 
     Parameters
     ----------
     galleries : OpenGalleries
         The galleries.
+    label_sets : LabelSetStore
+        Stored label sets.
     slots : CapacityLimiter
         Bounds what runs at once.
     max_image_bytes : int
@@ -183,11 +189,13 @@ def gallery_routes(galleries: OpenGalleries, slots: anyio.CapacityLimiter, max_i
     )
     async def classify(name: str, request: Request) -> schemas.RelabelResponse:
         body = await read_body(request, schemas.RelabelRequest)
-        labels = to_labels(body.labels, body.label_set)
+        labels = to_labels(body.labels, body.label_set, label_sets)
         templates = None if body.templates is None else load_templates(body.templates, files=False)
 
         def run() -> schemas.RelabelResponse:
-            counts = galleries.get(name).classify(labels, templates=templates, examples=body.examples)
+            wishes = Wishes(body.mode, body.threshold)
+            gallery = galleries.get(name)
+            counts = gallery.classify(labels, templates=templates, examples=body.examples, wishes=wishes)
             return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts])
 
         return await over_the_whole(run)

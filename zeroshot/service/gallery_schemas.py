@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.gallery import GallerySummary, Hit, Item, LabelCount, Statistics, Verification
+from zeroshot.labels import LabelEntry
 from zeroshot.service.problems import Problem
-from zeroshot.service.schemas import LabelObject
 
 Where = Annotated[
     dict[str, Any] | None,
@@ -192,9 +192,15 @@ class SearchResponse(BaseModel):
 class RelabelRequest(Strict):
     """Labels for a whole gallery."""
 
-    labels: list[str | LabelObject] | None = Field(None, description="At least two labels; or give `label_set`.")
+    labels: list[str | LabelEntry] | None = Field(None, description="At least two labels; or give `label_set`.")
     label_set: str | None = Field(None, description="A label set's name, instead of `labels`.")
     templates: str | list[str] | None = Field(None, description="A template set's name, or templates with one {} each.")
+    mode: Literal["multiclass", "binary", "multilabel", "hierarchical"] | None = Field(
+        None, description="What kind of answer. Default: the label set's."
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Score that a label needs to count."
+    )
     examples: Annotated[int, Field(ge=0, le=100)] = Field(5, description="How many of the surest items to name.")
 
 

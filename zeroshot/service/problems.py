@@ -28,6 +28,9 @@ STATUS: dict[type[Exception], int] = {
     errors.GalleryBusy: 409,
     errors.GalleryMismatch: 409,
     errors.ItemExists: 409,
+    errors.LabelSetNotFound: 404,
+    errors.LabelSetExists: 409,
+    errors.LabelSetRefused: 422,
     errors.UnknownModel: 404,
     errors.ZeroshotError: 500,
 }

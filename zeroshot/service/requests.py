@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -14,10 +15,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zeroshot.images import ImageSource, decode_base64
-from zeroshot.labels import LabelSet, load_label_set, parse_labels
+from zeroshot.labels import LabelEntry, LabelSet, LabelSetStore, find_label_set, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
+from zeroshot.scoring import Wishes
 from zeroshot.service.problems import RequestError, from_validation, problem
-from zeroshot.service.schemas import ClassifyRequest, LabelObject
+from zeroshot.service.schemas import ClassifyRequest
 
 _ROOM_FOR_LABELS = 32 * 2**20  # 10,000 labels of 1,000 characters, escaped
 
@@ -36,15 +38,18 @@ class ClassifyJob:
         None leaves the choice to the label set or the encoder.
     top_k : int or None
         How many labels to answer with.
+    wishes : Wishes
+        Mode, threshold and temperature.
     """
 
     image: ImageSource
     labels: LabelSet
     templates: TemplateSet | None
     top_k: int | None
+    wishes: Wishes
 
 
-async def read_classify_job(request: Request, max_image_bytes: int) -> ClassifyJob:
+async def read_classify_job(request: Request, max_image_bytes: int, store: LabelSetStore) -> ClassifyJob:
     """Read a request to classify.
 
     Parameters
@@ -53,6 +58,8 @@ async def read_classify_job(request: Request, max_image_bytes: int) -> ClassifyJ
         JSON or multipart.
     max_image_bytes : int
         Largest part of a multipart body.
+    store : LabelSetStore
+        Stored label sets.
 
     Returns
     -------
@@ -82,7 +89,7 @@ async def read_classify_job(request: Request, max_image_bytes: int) -> ClassifyJ
             f"The content type is {content_type or 'missing'}.",
             "Send application/json or multipart/form-data.",
         )
-    return _to_job(image, body)
+    return _to_job(image, body, store)
 
 
 def to_source(text: str) -> ImageSource:
@@ -108,15 +115,17 @@ def to_source(text: str) -> ImageSource:
     return decode_base64(text)
 
 
-def to_labels(labels: Sequence[str | LabelObject] | None, label_set: str | None) -> LabelSet:
+def to_labels(labels: Sequence[str | LabelEntry] | None, label_set: str | None, store: LabelSetStore) -> LabelSet:
     """Take the labels from whichever of the two fields was given.
 
     Parameters
     ----------
-    labels : sequence of str or LabelObject, or None
+    labels : sequence of str or LabelEntry, or None
         Inline labels.
     label_set : str or None
         A label set's name.
+    store : LabelSetStore
+        Stored label sets.
 
     Returns
     -------
@@ -138,9 +147,9 @@ def to_labels(labels: Sequence[str | LabelObject] | None, label_set: str | None)
             422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
         )
     if label_set is not None:
-        return load_label_set(label_set, files=False)
-    items = [item if isinstance(item, str) else item.to_label() for item in labels or []]
-    return LabelSet("custom", parse_labels(items))
+        return find_label_set(label_set, store, files=False)
+    items = [one for item in labels or [] for one in ([item] if isinstance(item, str) else item.to_labels())]
+    return LabelSet("custom", parse_labels(items, at_least=1))
 
 
 async def _read_json(request: Request) -> object:
@@ -204,6 +213,11 @@ async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes
     top_k = fields.get("top_k")
     if isinstance(top_k, str) and top_k.strip().isdecimal():
         fields["top_k"] = int(top_k)
+    for name in ("threshold", "temperature"):
+        value = fields.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                fields[name] = float(value)
     return content, _validated(fields)
 
 
@@ -230,10 +244,10 @@ def _json_type(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _to_job(image: ImageSource, body: ClassifyRequest) -> ClassifyJob:
-    labels = to_labels(body.labels, body.label_set)
+def _to_job(image: ImageSource, body: ClassifyRequest, store: LabelSetStore) -> ClassifyJob:
+    labels = to_labels(body.labels, body.label_set, store)
     templates = None if body.templates is None else load_templates(body.templates, files=False)
-    return ClassifyJob(image, labels, templates, body.top_k)
+    return ClassifyJob(image, labels, templates, body.top_k, Wishes(body.mode, body.threshold, body.temperature))
 
 
 class BodyLimit:

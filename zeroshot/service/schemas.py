@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from zeroshot.labels import Label
-from zeroshot.scoring import Classification
+from zeroshot.labels import LabelEntry, LabelSet, Mode
+from zeroshot.scoring import Classification, Prediction
 
 _PIXEL = (  # a red pixel
     "data:image/png;base64,"
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
-
-
-class LabelObject(BaseModel):
-    """A label that is more than a name."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(description="What the answer calls it.", examples=["cat"])
-    descriptions: list[str] = Field(
-        default_factory=list,
-        description="Sentences embedded in place of the filled templates; their mean is the class.",
-    )
-
-    wording: str = Field("", description="What is put into the templates, where that is not the name itself.")
-
-    def to_label(self) -> Label:
-        """Give the label itself."""
-        return Label(self.name, tuple(self.descriptions), self.wording)
 
 
 class ClassifyRequest(BaseModel):
@@ -42,8 +24,23 @@ class ClassifyRequest(BaseModel):
     )
 
     image: str = Field(description="The picture's bytes in base64, or a data URI.")
-    labels: list[str | LabelObject] | None = Field(None, description="At least two labels; or give `label_set`.")
-    label_set: str | None = Field(None, description="A label set's name, instead of `labels`.", examples=["cifar10"])
+    labels: list[str | LabelEntry] | None = Field(
+        None, description="At least two labels (one will do for binary and multilabel); or give `label_set`."
+    )
+    label_set: str | None = Field(
+        None,
+        description="A stored or shipped label set's name, instead of `labels`; 'pets@3' is the third version of pets.",
+        examples=["cifar10"],
+    )
+    mode: Literal["multiclass", "binary", "multilabel", "hierarchical"] | None = Field(
+        None, description="What kind of answer. Default: the label set's; hierarchical where a label has a parent."
+    )
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Score that a label needs to be the answer; below it the answer is unknown (no labels)."
+    )
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
+        None, description="Divides the logits. Default: what was calibrated, or 1."
+    )
     templates: str | list[str] | None = Field(
         None, description="A template set's name, or templates with one {} each. Default: what the model recommends."
     )
@@ -54,24 +51,34 @@ class PredictionObject(BaseModel):
     """One label's rank."""
 
     label: str = Field(examples=["cat"])
-    score: float = Field(ge=0, le=1, description="Probability; all labels' scores sum to 1.")
+    score: float = Field(ge=0, le=1, description="Probability; they sum to 1 where labels exclude each other.")
     similarity: float = Field(ge=-1, le=1, description="Cosine between the picture and the label.")
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PredictionObject:
+        """Put a prediction into the wire's form."""
+        return cls(label=prediction.label, score=prediction.score, similarity=prediction.similarity)
 
 
 class ClassifyResponse(BaseModel):
     """The labels, best first."""
 
-    predictions: list[PredictionObject]
+    mode: Mode = Field(description="What was asked.")
+    labels: list[str] = Field(description="The answer: one label; several or none in multilabel; none for unknown.")
+    predictions: list[PredictionObject] = Field(description="Best first; in hierarchical, the leaves.")
+    levels: list[PredictionObject] | None = Field(None, description="In hierarchical, from the top to the answer.")
+    label_set: str | None = Field(None, description="The stored set and version that answered.", examples=["pets@3"])
     model: str = Field(description="The model spec that answered.", examples=["tiny"])
 
     @classmethod
-    def of(cls, classification: Classification, model: str) -> ClassifyResponse:
-        """Put a classification into the wire's form."""
+    def of(cls, answer: Classification, label_set: LabelSet, model: str) -> ClassifyResponse:
+        """Put an answer into the wire's form."""
         return cls(
-            predictions=[
-                PredictionObject(label=p.label, score=p.score, similarity=p.similarity)
-                for p in classification.predictions
-            ],
+            mode=answer.mode,
+            labels=list(answer.labels),
+            predictions=[PredictionObject.of(p) for p in answer.predictions],
+            levels=[PredictionObject.of(p) for p in answer.levels] if answer.mode is Mode.HIERARCHICAL else None,
+            label_set=None if label_set.version is None else f"{label_set.name}@{label_set.version}",
             model=model,
         )
 
@@ -94,6 +101,9 @@ MULTIPART_SCHEMA: dict[str, Any] = {
         },
         "label_set": {"type": "string"},
         "templates": {"type": "array", "items": {"type": "string"}},
+        "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
+        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+        "temperature": {"type": "number"},
         "top_k": {"type": "integer", "minimum": 1},
     },
 }

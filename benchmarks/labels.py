@@ -1,0 +1,148 @@
+"""Kinds of answer, measured on a folder of pictures with a labels.csv: python -m benchmarks.labels FOLDER
+
+labels.csv has the columns file, name and category, a path such as animals/mammals/bears. Nothing is fitted on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from benchmarks.machine import describe_machine, interleave
+from benchmarks.tiny_accuracy import ANIMALS, FOOD, MAMMALS, TOP
+from zeroshot import Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
+from zeroshot.encoders.streaming import encode_stream
+from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.scoring import Wishes
+
+_AT_LEAST = 8  # pictures of a top-level category
+_WORDS = {**TOP, **ANIMALS, **FOOD, **MAMMALS, "bears/toys": "toy bear"}
+_WORDS |= {
+    "tools": "tool", "flowers": "flower", "trees": "tree", "planets": "planet", "auto": "car", "dishes": "dish",
+    "hats": "hat", "nuts": "nut", "spices": "spice", "mushrooms": "mushroom", "emergency": "emergency vehicle",
+    "race": "race car", "flight": "aircraft", "arttools": "art supplies", "utensils": "cutlery", "planes": "airplane",
+    "percussion": "drum", "string": "string instrument", "brass": "brass instrument", "wind": "woodwind",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="tiny")
+    arguments = parser.parse_args()
+    with (arguments.folder / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    counts = Counter(row["category"].split("/")[0] for row in rows)
+    rows = [row for row in rows if counts[row["category"].split("/")[0]] >= _AT_LEAST and _known(row)]
+    classifier = ZeroShotClassifier(load_encoder(arguments.model))
+    vectors = np.stack(
+        [vector for _, vector in encode_stream(classifier.encoder, [arguments.folder / row["file"] for row in rows])]
+    )
+    paths = [tuple(row["category"].split("/")) for row in rows]
+    print(describe_machine("zeroshot", "onnxruntime", "numpy"))
+    print(f"{len(rows)} pictures, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
+    for least in (3, 5):
+        multilabel(classifier, vectors, paths, least)
+    for depth in (2, 3):
+        hierarchical(classifier, vectors, [path[:depth] for path in paths])
+    thousand_labels(classifier, arguments.folder / rows[0]["file"])
+
+
+def _known(row: dict[str, str]) -> bool:
+    return row["category"].split("/")[0] in TOP
+
+
+def multilabel(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]], least: int) -> None:
+    """Top-level and second-level categories together, against the best cut of raw cosines chosen on these pictures."""
+    truth: dict[str, np.ndarray] = {}
+    for level in (0, 1):
+        for folder, count in Counter(path[level] for path in paths if len(path) > level).items():
+            name = _WORDS.get(folder, folder)
+            if count >= least and name not in truth and folder != "music":  # hobbies is already "musical instrument"
+                truth[name] = np.array([len(path) > level and path[level] == folder for path in paths])
+    right = np.stack(list(truth.values()), axis=1)
+    scorer = classifier.scorer(list(truth), wishes=Wishes("multilabel"))
+    cosines = vectors @ scorer.question.matrix.T
+    own = macro_f1(scorer.scores(vectors) >= scorer.needed, right)
+    best = max(macro_f1(cosines >= cut, right) for cut in np.unique(cosines))
+    print(
+        f"multilabel, {right.shape[1]} labels of at least {least} pictures: macro-F1 {own:.3f} at the default threshold"
+    )
+    print(f"  best cut of raw cosines, chosen on these pictures: {best:.3f}; share {own / best:.3f}\n")
+
+
+def macro_f1(chosen: np.ndarray, right: np.ndarray) -> float:
+    """Mean over labels of the harmonic mean of precision and recall."""
+    hits = (chosen & right).sum(axis=0)
+    return float((2 * hits / np.maximum(chosen.sum(axis=0) + right.sum(axis=0), 1)).mean())
+
+
+def hierarchical(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]) -> None:
+    """The tree of categories, against the softmax over its leaves."""
+    nodes = list(dict.fromkeys(path[:depth] for path in paths for depth in range(1, len(path) + 1)))
+    wording = {node: _WORDS.get(node[-1], node[-1]) for node in nodes}
+    tree = LabelSet(
+        "tree",
+        parse_labels(
+            Label("/".join(node), wording=wording[node], parent="/".join(node[:-1]) or None)
+            for node in sorted(nodes, key=len)
+        ),
+    )
+    row_of = {name: row for row, name in enumerate(tree.names)}
+    right = np.array([row_of["/".join(path)] for path in paths])
+    leaves = tree.hierarchy.leaves
+    flat = leaves[classifier.scorer(tree, wishes=Wishes("multiclass")).scores(vectors).argmax(axis=1)]
+    scorer = classifier.scorer(tree)
+    deepest = leaves[scorer.scores(vectors)[:, leaves].argmax(axis=1)]
+    pictures, chosen, _ = scorer.choose(vectors)
+    answers = np.full(len(vectors), -1)
+    answers[pictures] = chosen
+    error = {
+        name: float(np.mean([tree.hierarchy.distance(int(a), int(b)) for a, b in zip(rows, right, strict=True)]))
+        for name, rows in (("flat", flat), ("leaf", deepest), ("answer", answers))
+    }
+    above = np.array(
+        [a < 0 or int(a) in tree.hierarchy.path(int(b)) for a, b in zip(answers, right, strict=True)], dtype=bool
+    )
+    print(f"hierarchical, {len(tree.labels)} nodes, {len(leaves)} leaves, {len(paths)} pictures:")
+    print(f"  leaf accuracy: flat {np.mean(flat == right):.3f}, hierarchical {np.mean(deepest == right):.3f}")
+    print(f"  mean steps through the tree to the right node: flat {error['flat']:.2f}, answer {error['answer']:.2f}")
+    print(f"  wrong leaves of flat that are a right coarser answer (or none): {int(((flat != right) & above).sum())}")
+    print(f"  right leaves of flat that are left coarser: {int(((flat == right) & (answers != right)).sum())}\n")
+
+
+def thousand_labels(classifier: ZeroShotClassifier, picture: Path) -> None:
+    """A stored set of 1,000 labels: adding one, and what an answer costs."""
+    names = [label.name for label in load_label_set("imagenet").labels]
+    with tempfile.TemporaryDirectory() as home:
+        store = LabelSetStore(Path(home))
+        store.create(LabelSet("many", parse_labels(names)))
+        store.create(LabelSet("few", parse_labels(names[:10])))
+        sides = {
+            size: lambda size=size: classifier.classify(picture, store.get(size), top_k=5) for size in ("few", "many")
+        }
+        times = interleave(sides, rounds=101, warmup=5, pause_s=0.0)
+        print(
+            f"classify with 10 stored labels {times['few'] * 1e3:.2f} ms, with 1,000 {times['many'] * 1e3:.2f} ms: ",
+            end="",
+        )
+        print(f"{times['many'] / times['few']:.3f}x")
+        added = []
+        for number in range(11):
+            start = time.perf_counter()
+            store.add("many", [f"thing number {number}"])
+            classifier.class_matrix(store.get("many"))
+            added.append(time.perf_counter() - start)
+        print(f"adding a label to 1,000, stored on disk and embedded: {median(added) * 1e3:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
