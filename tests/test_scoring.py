@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from scipy.special import expit, softmax
 
 from tests.pictures import cat, seven_photos
-from zeroshot import Label, LabelSet, ZeroShotClassifier
+from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import LabelError, OptionError
+from zeroshot.gallery import Item
 from zeroshot.labels import Calibration, Head, Mode, parse_labels
 from zeroshot.scoring import Scorer, Wishes, build_scorer
 
@@ -199,3 +201,40 @@ def test_what_does_not_suit_the_mode_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         classifier.classify(cat(), names, **wishes)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("threshold", [None, 0.6])
+def test_many_answers_at_once_are_the_answers_one_by_one(
+    classifier: ZeroShotClassifier, mode: Mode, threshold: float | None
+) -> None:
+    asked = {Mode.BINARY: labels("cat", "rocket"), Mode.MULTICLASS: labels("cat", "rocket", "tree", "cup")}
+    scorer = classifier.scorer(asked.get(mode, ANIMALS), wishes=Wishes(mode, threshold))
+    noise = np.random.default_rng(0).standard_normal((60, classifier.encoder.dim)).astype(np.float32)
+    names = ["a cat", "a rocket", "a motorcycle", "a siamese", "a dog", "a car"] * 10
+    vectors = classifier.encoder.encode_texts(names) + 0.04 * noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: dict[int, list[tuple[str, float]]] = {row: [] for row in range(len(vectors))}
+    for row, label, score in zip(*scorer.choose(vectors), strict=True):
+        found[int(row)].append((scorer.names[label], float(score)))
+    answers = [scorer.answer(vector) for vector in vectors]
+    for row, answer in enumerate(answers):
+        assert {label for label, _ in found[row]} == set(answer.labels)
+        scores = {p.label: p.score for p in (*answer.predictions, *answer.levels)}
+        for label, score in found[row]:
+            assert score == pytest.approx(scores[label], abs=1e-5)
+    assert len({answer.labels for answer in answers}) > 1
+
+
+def test_a_gallery_is_asked_in_the_same_modes(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
+    photos = seven_photos(tmp_path)
+    with Gallery(tmp_path, "g", classifier.encoder, create=True) as gallery:
+        stored = gallery.add_images((Item(id=name), path) for name, path in photos.items())
+        assert [error for _, error in stored] == [None] * len(photos)
+        for asked, wishes in ((ANIMALS, Wishes()), (ANIMALS, Wishes("multiclass")), (ANIMALS, Wishes("multilabel"))):
+            answers = [
+                classifier.classify(path, asked, mode=wishes.mode, threshold=wishes.threshold)
+                for path in photos.values()
+            ]
+            expected = Counter(label for answer in answers for label in answer.labels)
+            assert {row.label: row.count for row in gallery.classify(asked, wishes=wishes) if row.count} == expected

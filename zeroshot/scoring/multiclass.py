@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Mode
+from zeroshot.labels.hierarchy import IntArray
 from zeroshot.scoring.base import Scorer, Scores
 
 
@@ -31,6 +32,28 @@ class MulticlassScorer(Scorer):
             Rows sum to 1.
         """
         return softmax(self.logits(similarities, vectors))
+
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many pictures: of a softmax only the highest score, in single precision.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Pictures, their labels, and the labels' scores; pictures whose answer is "unknown" are not there.
+        """
+        if self.question.head is not None or not len(vectors):
+            return super().choose(vectors)
+        logits = (vectors @ self.question.matrix.T) * np.float32(self.question.logit_scale / self.temperature)
+        best = logits.argmax(axis=1)
+        logits -= logits[np.arange(len(best)), best][:, None]
+        highest = 1.0 / np.exp(logits, out=logits).sum(axis=1, dtype=np.float64)
+        rows = np.flatnonzero(highest >= self.needed[best])
+        return rows, best[rows], highest[rows]
 
 
 class BinaryScorer(MulticlassScorer):
