@@ -11,6 +11,7 @@
     │   │   └── ImageSourceRefused
     │   ├── LabelError
     │   ├── TemplateError
+    │   ├── LearningError           labelled pictures that nothing can be learnt from
     │   ├── OptionError             a number or choice out of range
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
@@ -119,6 +120,12 @@ class OptionError(InputError):
     """An option's value is out of its range."""
 
     type = "invalid-option"
+
+
+class LearningError(InputError):
+    """Nothing can be learnt from the labelled pictures given."""
+
+    type = "invalid-examples"
 
 
 class DefinitionError(InputError):

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from zeroshot import __version__
+from zeroshot.cli.calibrate import calibrate
 from zeroshot.cli.classify import classify
 from zeroshot.cli.export import export
 from zeroshot.cli.gallery import gallery_app
@@ -36,6 +37,7 @@ app.command()(index)
 app.command()(search)
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(labels_app, name="labels")
+app.command()(calibrate)
 app.command()(export)
 app.command()(models)
 app.command()(serve)

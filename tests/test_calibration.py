@@ -1,0 +1,165 @@
+"""Temperatures and thresholds: against known truths, scikit-learn's figures, and the program on real pictures."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
+
+from tests.conftest import Run
+from tests.pictures import seven_photos
+from zeroshot import LabelSet, ZeroShotClassifier
+from zeroshot.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.errors import LearningError, OptionError
+from zeroshot.examples import read_examples
+from zeroshot.labels import LabelSetStore, parse_labels
+
+
+def sample(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and answers drawn from their softmax at a temperature."""
+    chance = np.random.default_rng(0)
+    logits = 6 * chance.standard_normal((count, 5))
+    chances = softmax(logits / temperature, axis=1).cumsum(axis=1)
+    return logits, (chance.random((count, 1)) > chances).sum(axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> None:
+    logits, right = sample(20_000, temperature)
+    found = fit_temperature(logits, right)
+    assert found == pytest.approx(temperature, rel=0.05)
+    likelihood = lambda t: log_softmax(logits / t, axis=1)[np.arange(len(right)), right].mean()  # noqa: E731
+    assert likelihood(found) > max(likelihood(found * 1.01), likelihood(found / 1.01))
+
+
+def test_the_figures_are_scikit_learns() -> None:
+    logits, right = sample(500, 2.0)
+    probabilities = softmax(logits, axis=1)
+    found = measure(probabilities, right)
+    assert found.nll == pytest.approx(log_loss(right, np.clip(probabilities, 1e-12, 1)), rel=1e-6)
+    brier = sum(brier_score_loss(right == k, probabilities[:, k]) for k in range(5))
+    assert found.brier == pytest.approx(brier, rel=1e-9)
+    assert found.accuracy == (probabilities.argmax(axis=1) == right).mean()
+
+
+def test_an_overconfident_model_has_an_error_and_a_right_one_only_what_chance_makes() -> None:
+    logits, right = sample(5_000, 3.0)
+    over, calibrated = (measure(softmax(logits / t, axis=1), right) for t in (1.0, 3.0))
+    assert over.ece > 5 * over.ece_floor
+    assert calibrated.ece < 2 * calibrated.ece_floor < 0.04
+    certain = measure(np.eye(2)[[0, 0, 0, 0]], np.array([0, 0, 0, 1]))
+    assert certain.ece == pytest.approx(0.25)
+
+
+def test_thresholds_reach_the_best_f1_or_the_precision_asked_for() -> None:
+    chance = np.random.default_rng(1)
+    right = chance.random((4_000, 2)) < [0.3, 0.1]
+    scores = 1 / (1 + np.exp(-(2 * right + chance.standard_normal(right.shape) - [0.0, 3.0])))
+    cuts = fit_thresholds(scores, right)
+    for label in (0, 1):
+        best = max(f1_score(right[:, label], scores[:, label] >= cut) for cut in np.unique(scores[:, label])[::20])
+        assert f1_score(right[:, label], scores[:, label] >= cuts[label]) > best - 0.005
+    for label, cut in enumerate(fit_thresholds(scores, right, precision=0.8)):
+        assert precision_score(right[:, label], scores[:, label] >= cut) >= 0.8
+        assert precision_score(right[:, label], scores[:, label] >= cut - 0.02) < 0.82
+
+
+def test_of_thresholds_that_part_alike_the_nearest_to_a_half_is_taken() -> None:
+    scores = np.array([[0.95], [0.02], [0.01]])
+    one, many = (
+        fit_thresholds(np.tile(scores, (n, 1)), np.tile([[True], [False], [False]], (n, 1)))[0] for n in (1, 100)
+    )
+    assert one == many == pytest.approx(0.485)
+    none = np.zeros((3, 1), dtype=bool)
+    both = np.hstack([scores, scores])
+    assert fit_thresholds(both, np.hstack([none, scores > 0.5]))[0] == 0.5
+
+
+def test_what_nothing_can_be_learnt_from_is_refused() -> None:
+    with pytest.raises(LearningError, match="show 1 of the labels"):
+        fit_temperature(np.zeros((3, 2)), np.zeros(3, int))
+    with pytest.raises(LearningError, match="not finite"):
+        fit_temperature(np.full((3, 2), np.nan), np.array([0, 1, 0]))
+    with pytest.raises(LearningError, match="not finite"):
+        fit_thresholds(np.full((3, 2), np.nan), np.ones((3, 2), bool))
+    with pytest.raises(LearningError, match="No picture has any"):
+        fit_thresholds(np.zeros((3, 2)), np.zeros((3, 2), bool))
+    with pytest.raises(OptionError, match="precision=0"):
+        fit_thresholds(np.zeros((3, 2)), np.ones((3, 2), bool), precision=0)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A CSV file of the seven photos, twice, with several labels."""
+    more = {"cat": "animal|cat", "rocket": "vehicle", "a motorcycle": "vehicle"}
+    path = tmp_path / "labelled.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label"])
+        for name, photo in seven_photos(tmp_path).items():
+            writer.writerow([photo, more.get(name, "thing")])
+    return path
+
+
+def test_labelled_pictures_are_read_and_bad_ones_named(
+    classifier: ZeroShotClassifier, labelled: Path, tmp_path: Path
+) -> None:
+    label_set = LabelSet("s", parse_labels(["animal", "cat", "vehicle", "thing"]))
+    found = read_examples(labelled, label_set, classifier)
+    assert found.right.sum(axis=0).tolist() == [1, 1, 2, 4]
+    assert found.vectors.shape == (7, classifier.encoder.dim)
+    with labelled.open("a") as file:
+        file.write("missing.jpg,thing\n")
+    again = read_examples(labelled, label_set, classifier)
+    assert (len(again.paths), [Path(path).name for path, _ in again.unreadable]) == (7, ["missing.jpg"])
+    few = LabelSet("few", parse_labels(["animal", "thing"]))
+    with pytest.raises(LearningError, match="labels that few has not: 'cat', 'vehicle'"):
+        read_examples(labelled, few, classifier)
+    (tmp_path / "columns.csv").write_text("path,label\n")
+    with pytest.raises(LearningError, match="no column 'file'"):
+        read_examples(tmp_path / "columns.csv", few, classifier)
+    (tmp_path / "folder" / "animal").mkdir(parents=True)
+    with pytest.raises(LearningError, match="no picture that can be used"):
+        read_examples(tmp_path / "folder", few, classifier)
+    with pytest.raises(LearningError, match="cannot be read"):
+        read_examples(tmp_path / "nope.csv", few, classifier)
+
+
+def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, labelled: Path, tmp_path: Path) -> None:
+    def zeroshot(*arguments: object, code: int = 0) -> str:
+        finished = run(*arguments)
+        assert finished.returncode == code, finished.stderr
+        assert "Traceback" not in finished.stderr
+        return finished.stdout if code == 0 else finished.stderr
+
+    zeroshot("labels", "create", "s", "--labels", "animal,cat,vehicle,thing", "--mode", "multilabel")
+    said = zeroshot("calibrate", "--label-set", "s", "--data", labelled)
+    assert "macro-F1" in said
+    assert "s@2: 4 thresholds, for tiny" in said
+    assert "calibrated for tiny on 7 pictures" in zeroshot("labels", "show", "s", "--history")
+    store = LabelSetStore(tmp_path / "home")
+    (fitted,) = store.get("s").calibrations
+    assert set(fitted.thresholds) == {"animal", "cat", "vehicle", "thing"}
+    assert store.get("s@1").calibrations == ()
+    zeroshot("labels", "set", "s", "--mode", "multiclass")
+    assert "has the labels 'animal', 'cat'" in zeroshot("calibrate", "--label-set", "s", "--data", labelled, code=2)
+    folders = tmp_path / "folders"
+    for name, photo in seven_photos(tmp_path).items():
+        label = {"cat": "cat", "rocket": "vehicle", "a motorcycle": "vehicle"}.get(name, "thing")
+        (folders / label).mkdir(parents=True, exist_ok=True)
+        (folders / label / photo.name).write_bytes(photo.read_bytes())
+    assert "temperature" in zeroshot("calibrate", "--label-set", "s", "--data", folders)
+    newest = store.get("s")
+    assert newest.calibrations[0].temperature != 1.0
+    cat = folders / "cat" / "chelsea.png"
+    warm = zeroshot("classify", cat, "--label-set", "s", "--json")
+    assert warm != zeroshot("classify", cat, "--label-set", f"s@{newest.version - 1}", "--json")
+    one = tmp_path / "one"
+    (one / "cat").mkdir(parents=True)
+    (one / "cat" / "cat.png").write_bytes(cat.read_bytes())
+    assert "show 1 of the labels" in zeroshot("calibrate", "--label-set", "s", "--data", one, code=2)
+    assert store.get("s").version == newest.version

@@ -1,0 +1,179 @@
+"""Confidence that means something: temperatures and thresholds fitted on labelled pictures.
+
+Temperature scaling and ECE: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Thresholds for F1:
+Lipton et al., "Optimal Thresholding of Classifiers to Maximize F1 Measure", ECML PKDD 2014.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroshot.errors import LearningError, OptionError
+from zeroshot.scoring import Scores, softmax
+
+_BINS = 15
+_LOWEST, _HIGHEST = 0.01, 100.0  # temperatures
+_PULL = 0.044  # of a threshold towards 0.5, per squared logit, over the number of pictures that have the label
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How far probabilities can be trusted.
+
+    Parameters
+    ----------
+    pictures : int
+        Measured on how many.
+    accuracy : float
+        Share whose best label is right.
+    ece : float
+        Expected calibration error: mean distance of confidence and accuracy over 15 bins of confidence.
+    ece_floor : float
+        What that would be on so many pictures if the confidences were exactly right (simulated).
+    nll : float
+        Mean negative log-likelihood of the right label.
+    brier : float
+        Mean squared distance of the probabilities from the truth, summed over labels.
+    """
+
+    pictures: int
+    accuracy: float
+    ece: float
+    ece_floor: float
+    nll: float
+    brier: float
+
+
+def measure(probabilities: Scores, right: IntArray) -> Quality:
+    """Measure probabilities of labels that exclude each other.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float64, shape (n, k)
+        Rows sum to 1.
+    right : ndarray of int64, shape (n,)
+        The right columns.
+
+    Returns
+    -------
+    Quality
+        Of these pictures.
+    """
+    rows = np.arange(len(right))
+    confidence = probabilities.max(axis=1)
+    hit = probabilities.argmax(axis=1) == right
+    chance = np.random.default_rng(0)
+    floors = [_ece(confidence, chance.random(len(confidence)) < confidence) for _ in range(50)]
+    truth = np.zeros_like(probabilities)
+    truth[rows, right] = 1.0
+    return Quality(
+        pictures=len(right),
+        accuracy=float(hit.mean()),
+        ece=_ece(confidence, hit),
+        ece_floor=float(np.mean(floors)),
+        nll=float(-np.log(np.maximum(probabilities[rows, right], 1e-12)).mean()),
+        brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
+    )
+
+
+def fit_temperature(logits: Scores, right: IntArray) -> float:
+    """Find the temperature under which the right labels are likeliest.
+
+    Parameters
+    ----------
+    logits : ndarray of float64, shape (n, k)
+        At temperature 1.
+    right : ndarray of int64, shape (n,)
+        The right columns.
+
+    Returns
+    -------
+    float
+        Between 0.01 and 100.
+
+    Raises
+    ------
+    LearningError
+        If there are fewer than two pictures or two right labels, or a number is not finite.
+
+    Examples
+    --------
+    >>> logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]])
+    >>> round(fit_temperature(logits, np.array([0, 1, 0, 0])), 2)  # three of four are right: 4 / log 3
+    3.64
+    """
+    if not np.isfinite(logits).all():
+        raise LearningError("There are logits that are not finite.", "Check the model and its vectors.")
+    if len(np.unique(right)) < 2:
+        raise LearningError(
+            f"The pictures show {len(np.unique(right))} of the labels.", "Give pictures of two labels at least."
+        )
+    rows = np.arange(len(right))
+    low, high = 1 / _HIGHEST, 1 / _LOWEST  # the slope of the likelihood in 1 / temperature only ever grows
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
+        slope = ((softmax(middle * logits) * logits).sum(axis=1) - logits[rows, right]).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return 1 / float(np.sqrt(low * high))
+
+
+def fit_thresholds(scores: Scores, right: BoolArray, *, precision: float | None = None) -> Scores:
+    """Find each label's threshold, on its own scale, for the best F1 or for a wanted precision.
+
+    Few pictures say little: a threshold is drawn towards 0.5, the more the fewer pictures have the label.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n, k)
+        In [0, 1].
+    right : ndarray of bool, shape (n, k)
+        Which labels each picture has.
+    precision : float or None
+        Wanted share of right answers: the lowest threshold that reaches it is taken. None is for F1.
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        0.5 for a label that no picture has, or of which no threshold reaches the precision.
+
+    Raises
+    ------
+    LearningError
+        If no picture has any label, or a number is not finite.
+    OptionError
+        If `precision` is not above 0 and at most 1.
+    """
+    if precision is not None and not 0 < precision <= 1:
+        raise OptionError(f"precision={precision} is not above 0 and at most 1.", "Change it.", field="precision")
+    if not np.isfinite(scores).all():
+        raise LearningError("There are scores that are not finite.", "Check the model and its vectors.")
+    if not right.any():
+        raise LearningError("No picture has any of the labels.", "Check the names of the labels in the data.")
+    return np.array([_threshold(scores[:, label], right[:, label], precision) for label in range(scores.shape[1])])
+
+
+def _threshold(scores: Scores, right: BoolArray, precision: float | None) -> float:
+    if not right.any():
+        return 0.5
+    distinct = np.unique(scores)
+    cuts = np.concatenate([[distinct[0]], (distinct[1:] + distinct[:-1]) / 2])
+    chosen = scores[None, :] >= cuts[:, None]
+    hits, taken = (chosen & right).sum(axis=1), chosen.sum(axis=1)
+    if precision is not None:
+        reached = np.flatnonzero(hits / taken >= precision)
+        return float(cuts[reached[0]]) if len(reached) else 0.5
+    clipped = np.clip(cuts, 1e-6, 1 - 1e-6)
+    pull = _PULL / right.sum() * np.log(clipped / (1 - clipped)) ** 2
+    return float(cuts[np.argmax(2 * hits / (taken + right.sum()) - pull)])
+
+
+def _ece(confidence: Scores, hit: BoolArray) -> float:
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - hit, minlength=_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))

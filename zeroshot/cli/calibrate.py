@@ -1,0 +1,154 @@
+"""``zeroshot calibrate``: temperatures and thresholds from labelled pictures, kept in a stored label set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zeroshot.settings import load_settings
+
+if TYPE_CHECKING:
+    from zeroshot.calibration import BoolArray, IntArray
+    from zeroshot.examples import Examples
+    from zeroshot.labels import LabelSet
+    from zeroshot.scoring import Scores
+
+
+def calibrate(
+    label_set: Annotated[str, typer.Option(help="A stored label set's name; what is fitted is kept in it.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder with a folder per label, or a CSV file with the columns file and label.")
+    ],
+    precision: Annotated[
+        float | None, typer.Option(help="Multilabel: the precision wanted of every label. [default: the best F1]")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
+    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
+) -> None:
+    """Fit a label set's temperature, or in the mode multilabel its thresholds, and say what that changes.
+
+    The figures are of pictures that were not fitted on: each half is measured with what the other half gives. What is
+    kept is fitted on all of them.
+    """
+    from zeroshot.calibration import fit_temperature, fit_thresholds
+    from zeroshot.cli.inputs import build_classifier
+    from zeroshot.cli.rendering import working
+    from zeroshot.examples import read_examples
+    from zeroshot.labels import Calibration, LabelSetStore, Mode
+    from zeroshot.scoring import Wishes
+
+    settings = load_settings()
+    store = LabelSetStore(settings.home)
+    chosen = store.get(label_set)
+    classifier = build_classifier(settings, model=model, device=device, precision=None)
+    with working("embedding the pictures"):
+        examples = read_examples(data, chosen, classifier)
+    for path, reason in examples.unreadable:
+        print(f"{path}: {reason}", file=sys.stderr)  # noqa: T201
+    encoder = classifier.encoder
+    fitted = Calibration(
+        model=encoder.spec, fingerprint=encoder.fingerprint, pictures=len(examples.paths), fitted_on=data.name
+    )
+    if chosen.effective_mode is Mode.MULTILABEL:
+        scores = classifier.scorer(chosen).scores(examples.vectors)
+        right = _with_ancestors(chosen, examples)
+        thresholds = fit_thresholds(scores, right, precision=precision)
+        _compare_thresholds(scores, right, precision)
+        found = {name: float(thresholds[row]) for row, name in enumerate(chosen.names) if right[:, row].any()}
+        fitted = fitted.model_copy(update={"thresholds": found})
+        said = f"{len(fitted.thresholds)} thresholds"
+    else:
+        scorer = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS, temperature=1.0))
+        answers = _single(chosen, examples, scorer.names)
+        logits = scorer.logits(examples.vectors @ scorer.question.matrix.T, examples.vectors)
+        temperature = fit_temperature(logits, answers)
+        _compare_temperatures(logits, answers)
+        fitted = fitted.model_copy(update={"temperature": temperature})
+        said = f"temperature {temperature:.3g}"
+    head = chosen.head_for(encoder.fingerprint)
+    kept = store.update(
+        label_set.partition("@")[0],
+        lambda newest: newest.with_learnt(encoder.fingerprint, fitted, head),
+        what=f"calibrated for {encoder.spec} on {len(examples.paths)} pictures: {said}",
+    )
+    sys.stdout.write(f"{kept.name}@{kept.version}: {said}, for {encoder.spec}\n")
+
+
+def _halves(count: int) -> list[tuple[IntArray, IntArray]]:
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(count)
+    return [(order[::2], order[1::2]), (order[1::2], order[::2])]
+
+
+def _compare_temperatures(logits: Scores, right: IntArray) -> None:
+    import numpy as np
+
+    from zeroshot.calibration import fit_temperature, measure
+    from zeroshot.errors import LearningError
+    from zeroshot.scoring import softmax
+
+    after = np.empty_like(logits)
+    try:
+        for fit, held_out in _halves(len(right)):
+            after[held_out] = softmax(logits[held_out] / fit_temperature(logits[fit], right[fit]))
+    except LearningError:
+        sys.stdout.write("Too few pictures to measure what this changes.\n")
+        return
+    old, new = measure(softmax(logits), right), measure(after, right)
+    sys.stdout.write(f"{old.pictures} pictures, accuracy {old.accuracy:.3f}   untuned   fitted\n")
+    sys.stdout.write(
+        f"ECE (calibration error)    {old.ece:14.3f} {new.ece:8.3f}    by chance alone {new.ece_floor:.3f}\n"
+    )
+    sys.stdout.write(f"NLL                        {old.nll:14.3f} {new.nll:8.3f}\n")
+    sys.stdout.write(f"Brier                      {old.brier:14.3f} {new.brier:8.3f}\n")
+
+
+def _compare_thresholds(scores: Scores, right: BoolArray, precision: float | None) -> None:
+    import numpy as np
+
+    from zeroshot.calibration import fit_thresholds
+    from zeroshot.errors import LearningError
+
+    chosen = np.zeros_like(right)
+    try:
+        for fit, held_out in _halves(len(right)):
+            chosen[held_out] = scores[held_out] >= fit_thresholds(scores[fit], right[fit], precision=precision)
+    except LearningError:
+        sys.stdout.write("Too few pictures to measure what this changes.\n")
+        return
+    there = right.any(axis=0)
+    for what, answer in (("untuned", scores >= 0.5), ("fitted", chosen)):
+        hits = (answer & right).sum(axis=0)
+        f1 = 2 * hits / np.maximum(answer.sum(axis=0) + right.sum(axis=0), 1)
+        share = hits.sum() / max(1, int(answer.sum()))
+        sys.stdout.write(f"{what:7}  macro-F1 {f1[there].mean():.3f}  precision {share:.3f}\n")
+
+
+def _with_ancestors(label_set: LabelSet, examples: Examples) -> BoolArray:
+    """What is a cat is an animal too."""
+    right = examples.right.copy()
+    for row in range(len(label_set.labels)):
+        for above in label_set.hierarchy.path(row):
+            right[:, above] |= examples.right[:, row]
+    return right
+
+
+def _single(label_set: LabelSet, examples: Examples, names: tuple[str, ...]) -> IntArray:
+    import numpy as np
+
+    from zeroshot.errors import LearningError, quote
+
+    columns = [label_set.names.index(name) for name in names]
+    right = examples.right[:, columns]
+    wrong = np.flatnonzero(right.sum(axis=1) != 1)
+    if len(wrong):
+        has = [label_set.names[row] for row in np.flatnonzero(examples.right[wrong[0]])]
+        raise LearningError(
+            f"{examples.paths[wrong[0]]} has the labels {', '.join(map(quote, has)) or 'none'}.",
+            "Where labels exclude each other a picture has one, and none that is another's parent.",
+        )
+    return np.asarray(right.argmax(axis=1), dtype=np.int64)

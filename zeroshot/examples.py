@@ -1,0 +1,120 @@
+"""Labelled pictures: a folder per label, or a CSV file, as vectors and truths."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zeroshot.calibration import BoolArray
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.encoders import FloatArray
+from zeroshot.encoders.streaming import encode_stream
+from zeroshot.errors import ImageError, LearningError, quote
+from zeroshot.labels import LabelSet
+
+_SEPARATOR = "|"  # between the labels of one picture
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Pictures whose labels are known.
+
+    Parameters
+    ----------
+    paths : tuple of str
+        n pictures.
+    right : ndarray of bool, shape (n, k)
+        Which labels each has, in the order of the label set.
+    vectors : ndarray of float32, shape (n, dim)
+        Unit rows.
+    unreadable : tuple of (str, str)
+        Pictures that could not be used, and why; they are in none of the above.
+    """
+
+    paths: tuple[str, ...]
+    right: BoolArray
+    vectors: FloatArray
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def read_examples(source: Path, label_set: LabelSet, classifier: ZeroShotClassifier) -> Examples:
+    """Read and embed labelled pictures.
+
+    Parameters
+    ----------
+    source : Path
+        A folder with a folder per label, or a CSV file with the columns ``file`` (relative to it) and ``label``
+        (several separated by ``|``). Labels go by their names or aliases.
+    label_set : LabelSet
+        The k labels.
+    classifier : ZeroShotClassifier
+        Its encoder and limits.
+
+    Returns
+    -------
+    Examples
+        What could be read, and what could not.
+
+    Raises
+    ------
+    LearningError
+        If there is no such folder or file, it names an unknown label, or no picture in it can be used.
+    """
+    pairs = _from_folder(source) if source.is_dir() else _from_csv(source)
+    unknown = sorted({label for _, labels in pairs for label in labels if label_set.find(label) is None})
+    if unknown:
+        raise LearningError(
+            f"{source} has labels that {label_set.name} has not: {', '.join(map(quote, unknown[:5]))}.",
+            f"It has {', '.join(label_set.names[:8])}...; add them, or an alias.",
+        )
+    kept, rows, vectors, unreadable = [], [], [], []
+    encoded = encode_stream(classifier.encoder, [path for path, _ in pairs], limits=classifier.limits)
+    for (path, labels), (_, outcome) in zip(pairs, encoded, strict=True):
+        if isinstance(outcome, ImageError):
+            unreadable.append((path, str(outcome)))
+            continue
+        row = np.zeros(len(label_set.labels), dtype=np.bool_)
+        for label in labels:
+            row[label_set.find(label)] = True
+        kept.append(path)
+        rows.append(row)
+        vectors.append(outcome)
+    if not kept:
+        raise LearningError(f"{source} holds no picture that can be used.", "Give a folder with a folder per label.")
+    return Examples(tuple(kept), np.stack(rows), np.stack(vectors), tuple(unreadable))
+
+
+def _from_folder(folder: Path) -> list[tuple[str, Sequence[str]]]:
+    pairs: list[tuple[str, Sequence[str]]] = []
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for parent, folders, names in os.walk(inner):
+            folders.sort()
+            pairs += [(str(Path(parent) / name), (inner.name,)) for name in sorted(names) if not name.startswith(".")]
+    return pairs
+
+
+def _from_csv(path: Path) -> list[tuple[str, Sequence[str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {"file", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise LearningError(f"{path} has no column {quote(sorted(missing)[0])}.", "It needs file and label.")
+            return [
+                (
+                    str(path.parent / (row["file"] or "")),
+                    [one.strip() for one in (row["label"] or "").split(_SEPARATOR) if one.strip()],
+                )
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LearningError(f"{path} cannot be read: {error}.", "Give a folder, or a CSV file in UTF-8.") from error
+
+
+def _split(cell: str) -> list[str]:
+    return [label.strip() for label in cell.split(_SEPARATOR) if label.strip()]
