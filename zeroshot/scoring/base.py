@@ -16,6 +16,8 @@ from zeroshot.scoring.answers import Classification, Prediction
 
 Scores = npt.NDArray[np.float64]
 
+_BLAS_STAYS_ALONE = 9_216  # numbers in a matrix; from here on OpenBLAS takes several threads to a vector
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -105,7 +107,7 @@ class Scorer(ABC):
         Classification
             Best first; ties keep the order of the labels.
         """
-        similarities = self.question.matrix @ vector
+        similarities = _cosines(self.question.matrix, vector)
         scores = self.from_similarities(similarities[None], vector[None])[0]
         return self.conclude(scores, similarities, top_k)
 
@@ -192,3 +194,11 @@ class Scorer(ABC):
         if asked.head is not None:
             logits += asked.head.logits(vectors, self.names)
         return logits / self.temperature
+
+
+def _cosines(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    """One picture's, on one thread: more would wait for the encoder's, which spin for a while after a picture."""
+    if matrix.size <= _BLAS_STAYS_ALONE:
+        return matrix @ vector
+    cosines: FloatArray = np.einsum("kd,d->k", matrix, vector)
+    return cosines
