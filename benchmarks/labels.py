@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.machine import describe_machine, interleave
 from benchmarks.tiny_accuracy import ANIMALS, FOOD, MAMMALS, TOP
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
-from zeroshot.calibration import fit_temperature, fit_thresholds, measure
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
 from zeroshot.scoring import Wishes, softmax
 
 _AT_LEAST = 8  # pictures of a top-level category

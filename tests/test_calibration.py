@@ -13,10 +13,10 @@ from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_scor
 from tests.conftest import Run
 from tests.pictures import seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
-from zeroshot.calibration import fit_temperature, fit_thresholds, measure
 from zeroshot.errors import LearningError, OptionError
-from zeroshot.examples import read_examples
 from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.learning.examples import read_examples
 
 
 def sample(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:

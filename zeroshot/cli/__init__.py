@@ -15,6 +15,7 @@ from zeroshot import __version__
 from zeroshot.cli.calibrate import calibrate
 from zeroshot.cli.classify import classify
 from zeroshot.cli.export import export
+from zeroshot.cli.fit import fit
 from zeroshot.cli.gallery import gallery_app
 from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
@@ -38,6 +39,7 @@ app.command()(search)
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(labels_app, name="labels")
 app.command()(calibrate)
+app.command()(fit)
 app.command()(export)
 app.command()(models)
 app.command()(serve)

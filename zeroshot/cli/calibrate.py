@@ -11,9 +11,9 @@ import typer
 from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
-    from zeroshot.calibration import BoolArray, IntArray
-    from zeroshot.examples import Examples
     from zeroshot.labels import LabelSet
+    from zeroshot.learning.calibration import BoolArray, IntArray
+    from zeroshot.learning.examples import Examples
     from zeroshot.scoring import Scores
 
 
@@ -33,11 +33,11 @@ def calibrate(
     The figures are of pictures that were not fitted on: each half is measured with what the other half gives. What is
     kept is fitted on all of them.
     """
-    from zeroshot.calibration import fit_temperature, fit_thresholds
     from zeroshot.cli.inputs import build_classifier
     from zeroshot.cli.rendering import working
-    from zeroshot.examples import read_examples
     from zeroshot.labels import Calibration, LabelSetStore, Mode
+    from zeroshot.learning.calibration import fit_temperature, fit_thresholds
+    from zeroshot.learning.examples import read_examples
     from zeroshot.scoring import Wishes
 
     settings = load_settings()
@@ -62,7 +62,7 @@ def calibrate(
         said = f"{len(fitted.thresholds)} thresholds"
     else:
         scorer = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS, temperature=1.0))
-        answers = _single(chosen, examples, scorer.names)
+        answers = examples.single(chosen, scorer.names)
         logits = scorer.logits(examples.vectors @ scorer.question.matrix.T, examples.vectors)
         temperature = fit_temperature(logits, answers)
         _compare_temperatures(logits, answers)
@@ -87,8 +87,8 @@ def _halves(count: int) -> list[tuple[IntArray, IntArray]]:
 def _compare_temperatures(logits: Scores, right: IntArray) -> None:
     import numpy as np
 
-    from zeroshot.calibration import fit_temperature, measure
     from zeroshot.errors import LearningError
+    from zeroshot.learning.calibration import fit_temperature, measure
     from zeroshot.scoring import softmax
 
     after = np.empty_like(logits)
@@ -110,8 +110,8 @@ def _compare_temperatures(logits: Scores, right: IntArray) -> None:
 def _compare_thresholds(scores: Scores, right: BoolArray, precision: float | None) -> None:
     import numpy as np
 
-    from zeroshot.calibration import fit_thresholds
     from zeroshot.errors import LearningError
+    from zeroshot.learning.calibration import fit_thresholds
 
     chosen = np.zeros_like(right)
     try:
@@ -135,20 +135,3 @@ def _with_ancestors(label_set: LabelSet, examples: Examples) -> BoolArray:
         for above in label_set.hierarchy.path(row):
             right[:, above] |= examples.right[:, row]
     return right
-
-
-def _single(label_set: LabelSet, examples: Examples, names: tuple[str, ...]) -> IntArray:
-    import numpy as np
-
-    from zeroshot.errors import LearningError, quote
-
-    columns = [label_set.names.index(name) for name in names]
-    right = examples.right[:, columns]
-    wrong = np.flatnonzero(right.sum(axis=1) != 1)
-    if len(wrong):
-        has = [label_set.names[row] for row in np.flatnonzero(examples.right[wrong[0]])]
-        raise LearningError(
-            f"{examples.paths[wrong[0]]} has the labels {', '.join(map(quote, has)) or 'none'}.",
-            "Where labels exclude each other a picture has one, and none that is another's parent.",
-        )
-    return np.asarray(right.argmax(axis=1), dtype=np.int64)

@@ -4,7 +4,8 @@ logits = logit_scale x T'  +  x W'  +  alpha exp(-beta (1 - x K')) Y
 
 T is the class matrix; W corrects it (a logistic probe that starts from the text); K are the example pictures
 themselves and Y says whose they are (Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
-Classification", ECCV 2022). A label that the head has not seen keeps what its text says.
+Classification", ECCV 2022), each label's column summing to 1, so that a label is not likelier for having more
+examples. A label that the head has not seen keeps what its text says.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from zeroshot.cores import products
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DefinitionError
+
+IntArray = npt.NDArray[np.int64]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same head gives the same bytes
 
@@ -82,7 +86,7 @@ class Head:
     labels: tuple[str, ...]
     weights: FloatArray
     keys: FloatArray
-    owners: npt.NDArray[np.int64]
+    owners: IntArray
     alpha: float = 0.0
     beta: float = 0.0
     measured: Measured | None = None
@@ -108,15 +112,23 @@ class Head:
         ndarray of float64, shape (n, k)
             0 for labels the head does not know.
         """
-        own = (vectors @ self.weights.T).astype(np.float64)
+        own = products(vectors, self.weights).astype(np.float64)
         if len(self.keys):
-            near = self.alpha * np.exp(-self.beta * (1.0 - (vectors @ self.keys.T).astype(np.float64)))
-            own += near @ np.eye(len(self.labels))[self.owners]
+            keys, labels, starts, counts = self._cache
+            near = np.exp(-self.beta * (1.0 - products(vectors, keys).astype(np.float64)))
+            own[:, labels] += self.alpha * np.add.reduceat(near, starts, axis=1) / counts
         row_of = {name: row for row, name in enumerate(self.labels)}
         result = np.zeros((len(vectors), len(names)))
         known = [column for column, name in enumerate(names) if name in row_of]
         result[:, known] = own[:, [row_of[names[column]] for column in known]]
         return result
+
+    @cached_property
+    def _cache(self) -> tuple[FloatArray, IntArray, IntArray, IntArray]:
+        """Keys sorted by label; the labels that have keys; where each one's begin, and how many they are."""
+        order = np.argsort(self.owners, kind="stable")
+        labels, starts, counts = np.unique(self.owners[order], return_index=True, return_counts=True)
+        return self.keys[order], labels, starts, counts
 
     def to_bytes(self) -> bytes:
         """Write the head as a NumPy archive (.npz) that ``numpy.load`` reads.

@@ -9,14 +9,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from zeroshot.cores import products
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Head, Hierarchy, Mode
 from zeroshot.labels.hierarchy import IntArray
 from zeroshot.scoring.answers import Classification, Prediction
 
 Scores = npt.NDArray[np.float64]
-
-_BLAS_STAYS_ALONE = 9_216  # numbers in a matrix; from here on OpenBLAS takes several threads to a vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +106,9 @@ class Scorer(ABC):
         Classification
             Best first; ties keep the order of the labels.
         """
-        similarities = _cosines(self.question.matrix, vector)
-        scores = self.from_similarities(similarities[None], vector[None])[0]
-        return self.conclude(scores, similarities, top_k)
+        similarities = products(vector[None], self.question.matrix)
+        scores = self.from_similarities(similarities, vector[None])[0]
+        return self.conclude(scores, similarities[0], top_k)
 
     def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
         """Give the answers of many pictures, without their rankings.
@@ -194,11 +193,3 @@ class Scorer(ABC):
         if asked.head is not None:
             logits += asked.head.logits(vectors, self.names)
         return logits / self.temperature
-
-
-def _cosines(matrix: FloatArray, vector: FloatArray) -> FloatArray:
-    """One picture's, on one thread: more would wait for the encoder's, which spin for a while after a picture."""
-    if matrix.size <= _BLAS_STAYS_ALONE:
-        return matrix @ vector
-    cosines: FloatArray = np.einsum("kd,d->k", matrix, vector)
-    return cosines

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zeroshot.calibration import BoolArray
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.encoders import FloatArray
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, LearningError, quote
 from zeroshot.labels import LabelSet
+from zeroshot.learning.calibration import BoolArray, IntArray
 
 _SEPARATOR = "|"  # between the labels of one picture
 
@@ -40,6 +40,36 @@ class Examples:
     right: BoolArray
     vectors: FloatArray
     unreadable: tuple[tuple[str, str], ...]
+
+    def single(self, label_set: LabelSet, names: Sequence[str]) -> IntArray:
+        """Give each picture's one label, where labels exclude each other.
+
+        Parameters
+        ----------
+        label_set : LabelSet
+            What the pictures were read for.
+        names : sequence of str
+            k of its labels.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Positions in `names`.
+
+        Raises
+        ------
+        LearningError
+            If a picture has none of them, or several.
+        """
+        right = self.right[:, [label_set.names.index(name) for name in names]]
+        wrong = np.flatnonzero(right.sum(axis=1) != 1)
+        if len(wrong):
+            has = [label_set.names[row] for row in np.flatnonzero(self.right[wrong[0]])]
+            raise LearningError(
+                f"{self.paths[wrong[0]]} has the labels {', '.join(map(quote, has)) or 'none'}.",
+                "Where labels exclude each other a picture has one, and none that is another's parent.",
+            )
+        return np.asarray(right.argmax(axis=1), dtype=np.int64)
 
 
 def read_examples(source: Path, label_set: LabelSet, classifier: ZeroShotClassifier) -> Examples:
@@ -105,13 +135,7 @@ def _from_csv(path: Path) -> list[tuple[str, Sequence[str]]]:
             missing = {"file", "label"} - set(reader.fieldnames or ())
             if missing:
                 raise LearningError(f"{path} has no column {quote(sorted(missing)[0])}.", "It needs file and label.")
-            return [
-                (
-                    str(path.parent / (row["file"] or "")),
-                    [one.strip() for one in (row["label"] or "").split(_SEPARATOR) if one.strip()],
-                )
-                for row in reader
-            ]
+            return [(str(path.parent / (row["file"] or "")), _split(row["label"] or "")) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LearningError(f"{path} cannot be read: {error}.", "Give a folder, or a CSV file in UTF-8.") from error
 

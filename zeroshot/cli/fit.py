@@ -1,0 +1,159 @@
+"""``zeroshot fit``: a head from a few labelled pictures, kept in a stored label set."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zeroshot.settings import load_settings
+
+if TYPE_CHECKING:
+    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.encoders import FloatArray
+    from zeroshot.learning.fitting import Fit
+    from zeroshot.scoring import Scores
+
+
+def fit(
+    label_set: Annotated[str, typer.Option(help="A stored label set's name; what is learnt is kept in it.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder with a folder per label, or a CSV file with the columns file and label.")
+    ],
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="A folder of pictures without labels; the labels are spread to them.")
+    ] = None,
+    propagated: Annotated[
+        Path | None,
+        typer.Option(help="A new CSV file for what the unlabelled pictures were taken for, and how surely."),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Let labels without pictures keep what their text says.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
+    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
+) -> None:
+    """Learn from a few labelled pictures, and say what that gains on pictures left out.
+
+    One to twenty pictures per label are enough. A head that is no better than the text alone on pictures left out is
+    not kept.
+    """
+    import numpy as np
+
+    from zeroshot.cli.inputs import build_classifier
+    from zeroshot.cli.rendering import working
+    from zeroshot.errors import LearningError, OptionError
+    from zeroshot.labels import Calibration, LabelSetStore, Mode
+    from zeroshot.learning.examples import read_examples
+    from zeroshot.learning.fitting import fit_head
+    from zeroshot.learning.probe import Lesson
+    from zeroshot.scoring import Wishes
+
+    settings = load_settings()
+    if propagated is not None and (unlabelled is None or propagated.exists()):
+        raise OptionError(
+            f"{propagated} exists." if propagated.exists() else "Without --unlabelled nothing is propagated.",
+            "Give a new file's name." if propagated.exists() else "Add it, or leave --propagated out.",
+        )
+    store = LabelSetStore(settings.home)
+    chosen = store.get(label_set)
+    if chosen.effective_mode is Mode.MULTILABEL or len(chosen.labels) < 2:
+        raise LearningError(
+            f"The labels of {chosen.name} do not exclude each other, and a head tells labels apart.",
+            "Fit their thresholds instead: zeroshot calibrate.",
+        )
+    classifier = build_classifier(settings, model=model, device=device, precision=None)
+    with working("embedding the pictures"):
+        examples = read_examples(data, chosen, classifier)
+        paths, vectors = _embed(unlabelled, classifier)
+    for path, reason in examples.unreadable:
+        print(f"{path}: {reason}", file=sys.stderr)  # noqa: T201
+    encoder = classifier.encoder
+    question = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS)).question
+    right = examples.single(chosen, question.names)
+    lesson = Lesson(question.matrix, encoder.logit_scale, examples.vectors, right, np.ones(len(right)))
+    with working("fitting"):
+        fitted = fit_head(
+            lesson,
+            question.names,
+            model=encoder.spec,
+            fingerprint=encoder.fingerprint,
+            unlabelled=vectors,
+            partial=partial,
+        )
+    _report(fitted, len(paths))
+    if propagated is not None and fitted.propagated is not None:
+        _write(propagated, paths, fitted.propagated, question.names)
+    if not fitted.is_gain:
+        sys.stdout.write(f"On pictures left out it is no better than the text alone: {chosen.name} stays as it is.\n")
+        return
+    old = chosen.calibration_for(encoder.fingerprint)
+    tempered = Calibration(
+        model=encoder.spec,
+        fingerprint=encoder.fingerprint,
+        temperature=fitted.temperature,
+        thresholds={} if old is None else old.thresholds,
+        pictures=len(right),
+        fitted_on=data.name,
+    )
+    kept = store.update(
+        label_set.partition("@")[0],
+        lambda newest: newest.with_learnt(encoder.fingerprint, tempered, fitted.head),
+        what=f"fitted for {encoder.spec}: {fitted.head.made_of}",
+    )
+    sys.stdout.write(f"{kept.name}@{kept.version}: {fitted.head.made_of}, for {encoder.spec}\n")
+
+
+def _embed(folder: Path | None, classifier: ZeroShotClassifier) -> tuple[list[str], FloatArray | None]:
+    import numpy as np
+
+    from zeroshot.cli.inputs import find_pictures
+    from zeroshot.encoders.streaming import encode_stream
+    from zeroshot.errors import ImageError
+
+    if folder is None:
+        return [], None
+    pictures = find_pictures([str(folder)], classifier.limits)
+    paths, vectors = [], []
+    encoded = encode_stream(classifier.encoder, (picture.source for picture in pictures), limits=classifier.limits)
+    for picture, (_, outcome) in zip(pictures, encoded, strict=True):
+        if isinstance(outcome, ImageError):
+            print(f"{picture.path}: {outcome}", file=sys.stderr)  # noqa: T201
+        else:
+            paths.append(picture.path)
+            vectors.append(outcome)
+    return paths, np.stack(vectors) if vectors else None
+
+
+def _report(fitted: Fit, unlabelled: int) -> None:
+    measured = fitted.head.measured
+    if measured is None:
+        sys.stdout.write("Too few pictures to measure anything: a cautious blend is used, and no gain is claimed.\n")
+        if unlabelled:
+            sys.stdout.write("The unlabelled pictures were not used: what they add could not be measured either.\n")
+        return
+    low, high = (100 * share for share in (measured.gain_low, measured.gain_high))
+    gain = 100 * (measured.accuracy - measured.zero_shot)
+    beyond = "more than chance" if low > 0 else "chance alone could give that"
+    sys.stdout.write(
+        f"{measured.pictures} pictures, each left out in turn   text alone   fitted\n"
+        f"accuracy {measured.zero_shot:39.3f} {measured.accuracy:8.3f}\n"
+        f"gain {gain:+.1f} points, 95 % between {low:+.1f} and {high:+.1f}: {beyond}\n"
+    )
+
+
+def _write(file: Path, paths: list[str], confidence: Scores, names: tuple[str, ...]) -> None:
+    """Surest first; whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    with partial.open("w", newline="", encoding="utf-8") as content:
+        writer = csv.writer(content)
+        writer.writerow(["file", "label", "confidence"])
+        for row in (-confidence.max(axis=1)).argsort(kind="stable"):
+            best = int(confidence[row].argmax())
+            writer.writerow([os.path.relpath(paths[row], file.parent), names[best], f"{confidence[row, best]:.4f}"])
+    partial.replace(file)
+    sys.stdout.write(f"{file}: what the unlabelled pictures were taken for\n")
