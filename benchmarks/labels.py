@@ -25,8 +25,8 @@ from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measu
 from zeroshot.scoring import Wishes, softmax
 
 _AT_LEAST = 8  # pictures of a top-level category
-_WORDS = {**TOP, **ANIMALS, **FOOD, **MAMMALS, "bears/toys": "toy bear"}
-_WORDS |= {
+WORDS = {**TOP, **ANIMALS, **FOOD, **MAMMALS, "bears/toys": "toy bear"}
+WORDS |= {
     "tools": "tool", "flowers": "flower", "trees": "tree", "planets": "planet", "auto": "car", "dishes": "dish",
     "hats": "hat", "nuts": "nut", "spices": "spice", "mushrooms": "mushroom", "emergency": "emergency vehicle",
     "race": "race car", "flight": "aircraft", "arttools": "art supplies", "utensils": "cutlery", "planes": "airplane",
@@ -68,7 +68,7 @@ def multilabel(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[
     truth: dict[str, np.ndarray] = {}
     for level in (0, 1):
         for folder, count in Counter(path[level] for path in paths if len(path) > level).items():
-            name = _WORDS.get(folder, folder)
+            name = WORDS.get(folder, folder)
             if count >= least and name not in truth and folder != "music":  # hobbies is already "musical instrument"
                 truth[name] = np.array([len(path) > level and path[level] == folder for path in paths])
     right = np.stack(list(truth.values()), axis=1)
@@ -99,7 +99,7 @@ def temperature(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list
     """Top-level categories: calibration error before and after, on the halves that were not fitted on."""
     folders = sorted({path[0] for path in paths})
     right = np.array([folders.index(path[0]) for path in paths])
-    scorer = classifier.scorer([_WORDS[folder] for folder in folders])
+    scorer = classifier.scorer([WORDS[folder] for folder in folders])
     logits = scorer.logits(vectors @ scorer.question.matrix.T, vectors)
     found = []
     for seed in range(20):
@@ -122,7 +122,7 @@ def macro_f1(chosen: np.ndarray, right: np.ndarray) -> float:
 def hierarchical(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]) -> None:
     """The tree of categories, against the softmax over its leaves."""
     nodes = list(dict.fromkeys(path[:depth] for path in paths for depth in range(1, len(path) + 1)))
-    wording = {node: _WORDS.get(node[-1], node[-1]) for node in nodes}
+    wording = {node: WORDS.get(node[-1], node[-1]) for node in nodes}
     tree = LabelSet(
         "tree",
         parse_labels(

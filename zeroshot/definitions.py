@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_FILE_BYTES = 16 * 2**20
 
 DefinitionT = TypeVar("DefinitionT", bound=BaseModel)
+OtherT = TypeVar("OtherT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ def find_definition(kind: str, name_or_file: str | Path, *, files: bool = True) 
     )
 
 
-def read_definition(path: Path, model: type[DefinitionT]) -> DefinitionT:
+def read_definition(
+    path: Path, model: type[DefinitionT], *, instead: Mapping[str, type[OtherT]] | None = None
+) -> DefinitionT | OtherT:
     """Read and validate one definition file.
 
     Parameters
@@ -169,11 +172,13 @@ def read_definition(path: Path, model: type[DefinitionT]) -> DefinitionT:
         A YAML or JSON file.
     model : type of pydantic.BaseModel
         Its form.
+    instead : mapping of str to type of pydantic.BaseModel, or None
+        The form of a file that has this key.
 
     Returns
     -------
     pydantic.BaseModel
-        An instance of `model`.
+        An instance of its form.
 
     Raises
     ------
@@ -198,7 +203,10 @@ def read_definition(path: Path, model: type[DefinitionT]) -> DefinitionT:
             "Begin with 'name: ...'; docs/prompts.md shows the form.",
         )
     try:
-        definition = model.model_validate(values)
+        form: type[DefinitionT] | type[OtherT] = next(
+            (other for key, other in (instead or {}).items() if key in values), model
+        )
+        definition = form.model_validate(values)
     except ValidationError as error:
         raise DefinitionError(
             "\n".join(_complaint(path, root, problem) for problem in _outermost(error)),

@@ -14,6 +14,7 @@ import typer
 from zeroshot import __version__
 from zeroshot.cli.calibrate import calibrate
 from zeroshot.cli.classify import classify
+from zeroshot.cli.cluster import cluster
 from zeroshot.cli.export import export
 from zeroshot.cli.fit import fit
 from zeroshot.cli.gallery import gallery_app
@@ -40,6 +41,7 @@ app.add_typer(gallery_app, name="gallery")
 app.add_typer(labels_app, name="labels")
 app.command()(calibrate)
 app.command()(fit)
+app.command()(cluster)
 app.command()(export)
 app.command()(models)
 app.command()(serve)

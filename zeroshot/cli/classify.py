@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from zeroshot.labels import LabelSet
     from zeroshot.scoring import Classification
 
-PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
-
 
 def classify(
     paths: Annotated[
@@ -54,7 +52,7 @@ def classify(
 
     Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
     """
-    from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
+    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.prompts import load_templates
     from zeroshot.scoring import Wishes

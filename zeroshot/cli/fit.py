@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from pathlib import Path
@@ -13,8 +14,6 @@ import typer
 from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
-    from zeroshot.classifier import ZeroShotClassifier
-    from zeroshot.encoders import FloatArray
     from zeroshot.learning.fitting import Fit
     from zeroshot.scoring import Scores
 
@@ -44,21 +43,20 @@ def fit(
     """
     import numpy as np
 
-    from zeroshot.cli.inputs import build_classifier
+    from zeroshot.cli.inputs import build_classifier, embed_pictures
     from zeroshot.cli.rendering import working
     from zeroshot.errors import LearningError, OptionError
-    from zeroshot.labels import Calibration, LabelSetStore, Mode
+    from zeroshot.labels import Calibration, LabelSetStore, Mode, check_new_files, write_new_files
     from zeroshot.learning.examples import read_examples
     from zeroshot.learning.fitting import fit_head
     from zeroshot.learning.probe import Lesson
     from zeroshot.scoring import Wishes
 
     settings = load_settings()
-    if propagated is not None and (unlabelled is None or propagated.exists()):
-        raise OptionError(
-            f"{propagated} exists." if propagated.exists() else "Without --unlabelled nothing is propagated.",
-            "Give a new file's name." if propagated.exists() else "Add it, or leave --propagated out.",
-        )
+    if propagated is not None:
+        if unlabelled is None:
+            raise OptionError("Without --unlabelled nothing is propagated.", "Add it, or leave --propagated out.")
+        check_new_files([propagated])
     store = LabelSetStore(settings.home)
     chosen = store.get(label_set)
     if chosen.effective_mode is Mode.MULTILABEL or len(chosen.labels) < 2:
@@ -69,7 +67,7 @@ def fit(
     classifier = build_classifier(settings, model=model, device=device, precision=None)
     with working("embedding the pictures"):
         examples = read_examples(data, chosen, classifier)
-        paths, vectors = _embed(unlabelled, classifier)
+    paths, vectors = ([], None) if unlabelled is None else embed_pictures([str(unlabelled)], classifier)
     for path, reason in examples.unreadable:
         print(f"{path}: {reason}", file=sys.stderr)  # noqa: T201
     encoder = classifier.encoder
@@ -87,7 +85,9 @@ def fit(
         )
     _report(fitted, len(paths))
     if propagated is not None and fitted.propagated is not None:
-        _write(propagated, paths, fitted.propagated, question.names)
+        table = _table(propagated.absolute().parent, paths, fitted.propagated, question.names)
+        write_new_files({propagated: table.encode()})
+        sys.stdout.write(f"{propagated}: what the unlabelled pictures were taken for\n")
     if not fitted.is_gain:
         sys.stdout.write(f"On pictures left out it is no better than the text alone: {chosen.name} stays as it is.\n")
         return
@@ -108,27 +108,6 @@ def fit(
     sys.stdout.write(f"{kept.name}@{kept.version}: {fitted.head.made_of}, for {encoder.spec}\n")
 
 
-def _embed(folder: Path | None, classifier: ZeroShotClassifier) -> tuple[list[str], FloatArray | None]:
-    import numpy as np
-
-    from zeroshot.cli.inputs import find_pictures
-    from zeroshot.encoders.streaming import encode_stream
-    from zeroshot.errors import ImageError
-
-    if folder is None:
-        return [], None
-    pictures = find_pictures([str(folder)], classifier.limits)
-    paths, vectors = [], []
-    encoded = encode_stream(classifier.encoder, (picture.source for picture in pictures), limits=classifier.limits)
-    for picture, (_, outcome) in zip(pictures, encoded, strict=True):
-        if isinstance(outcome, ImageError):
-            print(f"{picture.path}: {outcome}", file=sys.stderr)  # noqa: T201
-        else:
-            paths.append(picture.path)
-            vectors.append(outcome)
-    return paths, np.stack(vectors) if vectors else None
-
-
 def _report(fitted: Fit, unlabelled: int) -> None:
     measured = fitted.head.measured
     if measured is None:
@@ -146,14 +125,12 @@ def _report(fitted: Fit, unlabelled: int) -> None:
     )
 
 
-def _write(file: Path, paths: list[str], confidence: Scores, names: tuple[str, ...]) -> None:
-    """Surest first; whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    with partial.open("w", newline="", encoding="utf-8") as content:
-        writer = csv.writer(content)
-        writer.writerow(["file", "label", "confidence"])
-        for row in (-confidence.max(axis=1)).argsort(kind="stable"):
-            best = int(confidence[row].argmax())
-            writer.writerow([os.path.relpath(paths[row], file.parent), names[best], f"{confidence[row, best]:.4f}"])
-    partial.replace(file)
-    sys.stdout.write(f"{file}: what the unlabelled pictures were taken for\n")
+def _table(folder: Path, paths: list[str], confidence: Scores, names: tuple[str, ...]) -> str:
+    """Surest first."""
+    content = io.StringIO()
+    writer = csv.writer(content)
+    writer.writerow(["file", "label", "confidence"])
+    for row in (-confidence.max(axis=1)).argsort(kind="stable"):
+        best = int(confidence[row].argmax())
+        writer.writerow([os.path.relpath(paths[row], folder), names[best], f"{confidence[row, best]:.4f}"])
+    return content.getvalue()

@@ -10,8 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.encoders import TextCache, load_encoder
+from zeroshot.cli.rendering import progress
+from zeroshot.encoders import FloatArray, TextCache, load_encoder
+from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, ImageNotFound, LabelError
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import LabelSet, LabelSetStore, find_label_set, parse_labels
@@ -41,6 +45,9 @@ PICTURE_SUFFIXES = frozenset(
     ]
 )
 """What is taken from a folder; a file named outright may have any name."""
+
+
+PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,35 @@ def _in_folder(folder: Path) -> Iterator[Picture]:
             str(folder),
             ImageNotFound(f"The folder {folder} holds no pictures.", "Names such as .jpg, .png and .webp are taken."),
         )
+
+
+def embed_pictures(words: Sequence[str], classifier: ZeroShotClassifier) -> tuple[list[str], FloatArray | None]:
+    """Find and embed pictures; those that cannot be used are named on standard error.
+
+    Parameters
+    ----------
+    words : sequence of str
+        As typed: see ``find_pictures``.
+    classifier : ZeroShotClassifier
+        Its encoder and limits.
+
+    Returns
+    -------
+    (list of str, ndarray of float32, shape (n, dim), or None)
+        Paths and unit rows of the rest; None where there is none.
+    """
+    pictures = find_pictures(words, classifier.limits)
+    paths, vectors = [], []
+    encoded = encode_stream(classifier.encoder, (picture.source for picture in pictures), limits=classifier.limits)
+    with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
+        for picture, (_, outcome) in zip(pictures, encoded, strict=True):
+            advance()
+            if isinstance(outcome, ImageError):
+                print(f"{picture.path}: {outcome}", file=sys.stderr)  # noqa: T201
+            else:
+                paths.append(picture.path)
+                vectors.append(outcome)
+    return paths, np.stack(vectors) if vectors else None
 
 
 def choose_labels(

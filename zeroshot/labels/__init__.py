@@ -1,6 +1,7 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
-from zeroshot.labels.exporting import export_label_set, to_yaml
+from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
+from zeroshot.labels.exporting import check_new_files, export_label_set, to_yaml, write_new_files
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
 from zeroshot.labels.finding import find_label_set
 from zeroshot.labels.head import Head, Measured
@@ -15,6 +16,8 @@ __all__ = [
     "Calibration",
     "Change",
     "ClassMatrices",
+    "ClusterEntry",
+    "ClusterFile",
     "Head",
     "Hierarchy",
     "Label",
@@ -25,6 +28,8 @@ __all__ = [
     "Measured",
     "Mode",
     "StoredLabelSet",
+    "VectorFile",
+    "check_new_files",
     "choose_templates",
     "class_matrix",
     "embed_reference",
@@ -35,4 +40,5 @@ __all__ = [
     "parse_labels",
     "require",
     "to_yaml",
+    "write_new_files",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from zeroshot.errors import LabelSetError, LabelSetRefused, quote
-from zeroshot.labels.files import LabelSetFile, VectorFile
+from zeroshot.labels.clusters import VectorFile
+from zeroshot.labels.files import LabelSetFile
 from zeroshot.labels.label_set import LabelSet
 
 
@@ -37,22 +39,58 @@ def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
     """
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise LabelSetRefused(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
-    if file.exists():
-        raise LabelSetRefused(f"{file} exists.", "Give a new file's name.")
     vectors = [
         VectorFile(file=f"{file.stem}.{head.fingerprint[:12]}.npz", sha256=head.digest) for head in label_set.heads
     ]
-    contents = [head.to_bytes() for head in label_set.heads]
-    contents.append(to_yaml(LabelSetFile.of(label_set, vectors).as_data()).encode())
-    paths = [*(file.with_name(entry.file) for entry in vectors), file]
-    try:
-        for path, content in zip(paths, contents, strict=True):
-            partial = path.with_name(f".{path.name}.{os.getpid()}")
+    files = {file.with_name(entry.file): head.to_bytes() for entry, head in zip(vectors, label_set.heads, strict=True)}
+    files[file] = to_yaml(LabelSetFile.of(label_set, vectors).as_data()).encode()
+    write_new_files(files)
+    return list(files)
+
+
+def write_new_files(files: Mapping[Path, bytes]) -> None:
+    """Write files of which none exists: each whole, the last one last.
+
+    Parameters
+    ----------
+    files : mapping of Path to bytes
+        What goes where.
+
+    Raises
+    ------
+    LabelSetRefused
+        If one exists, or its folder does not; none is written then.
+    LabelSetError
+        If one cannot be written.
+    """
+    check_new_files(list(files))
+    for path, content in files.items():
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
             partial.write_bytes(content)
             partial.replace(path)
-    except OSError as error:
-        raise LabelSetError(f"{file} cannot be written: {error.strerror}.", "Check the folder.") from error
-    return paths
+        except OSError as error:
+            raise LabelSetError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from error
+
+
+def check_new_files(paths: Sequence[Path]) -> None:
+    """Refuse, before any work is done, files that exist and folders that do not.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        What is to be written.
+
+    Raises
+    ------
+    LabelSetRefused
+        If one exists, or its folder does not.
+    """
+    for path in paths:
+        if path.exists():
+            raise LabelSetRefused(f"{path} exists.", "Give a new file's name.")
+        if not path.absolute().parent.is_dir():
+            raise LabelSetRefused(f"There is no folder {path.parent}.", "Make it first.")
 
 
 def to_yaml(data: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.definitions import Fault, Reference, find_definition, read_definition, shipped
 from zeroshot.errors import DefinitionError, LabelError, quote
+from zeroshot.labels.clusters import ClusterFile, VectorFile
 from zeroshot.labels.head import Head
 from zeroshot.labels.label import Label, LabelFault, label_faults, parse_labels, require, stripped
 from zeroshot.labels.label_set import Calibration, LabelSet, Mode
@@ -127,15 +128,6 @@ class LabelSetFile(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-class VectorFile(BaseModel):
-    """A head in a NumPy archive beside the file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    file: str = Field(pattern=r"^[^/\\]+\.npz$", description="Its name; it is in the same folder.")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Of its content, in hex.")
-
-
 def dump_label(label: Label) -> str | LabelEntry:
     """Put a label into its form.
 
@@ -180,7 +172,7 @@ def dump_templates(templates: TemplateSet | None) -> str | list[str] | None:
 
 
 def load_label_set(name_or_file: str | Path, *, files: bool = True) -> LabelSet:
-    """Load a shipped label set, or a user's own file.
+    """Load a shipped label set, or a user's own file: one of labels, or one of clusters that have been named.
 
     Parameters
     ----------
@@ -205,7 +197,7 @@ def load_label_set(name_or_file: str | Path, *, files: bool = True) -> LabelSet:
     ['airplane', 'automobile']
     """
     path = find_definition("labels", name_or_file, files=files)
-    file = read_definition(path, LabelSetFile)
+    file: LabelSetFile | ClusterFile = read_definition(path, LabelSetFile, instead={"clusters": ClusterFile})
     return file.to_label_set([_read_vectors(path, entry) for entry in file.vectors])
 
 

@@ -1,0 +1,238 @@
+"""Pictures without labels, put into groups that look alike, and names for the groups by text alone.
+
+Spherical k-means with FAISS (Dhillon and Modha, "Concept Decompositions for Large Sparse Text Data using Clustering",
+Machine Learning 2001), the number of clusters by silhouette (Rousseeuw, Journal of Computational and Applied
+Mathematics 1987) where none is given; or HDBSCAN with scikit-learn (Campello et al., PAKDD 2013), which finds the
+number itself and leaves pictures out that are like no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from zeroshot.encoders import FloatArray
+from zeroshot.errors import LearningError, OptionError
+from zeroshot.labels import Head
+from zeroshot.learning.extra import require
+from zeroshot.learning.probe import IntArray
+
+_TRIED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 50)
+_JUDGED = 2_000  # pictures that a number of clusters is judged by
+_ROUNDS = 50
+_STARTS = 10
+_BETA = 5.0
+_STRENGTH = 2.0  # of the centroids' differences, over those of the text's logits
+
+
+class Method(StrEnum):
+    """How groups are found."""
+
+    KMEANS = "kmeans"
+    HDBSCAN = "hdbscan"
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Groups of pictures, largest first.
+
+    Parameters
+    ----------
+    members : ndarray of int64, shape (n,)
+        Each picture's cluster; -1 for none.
+    centroids : ndarray of float32, shape (k, dim)
+        Unit rows: the mean of each.
+    tried : tuple of (int, float)
+        Numbers of clusters that were tried, and their silhouettes.
+    """
+
+    members: IntArray
+    centroids: FloatArray
+    tried: tuple[tuple[int, float], ...] = ()
+
+    def typical(self, cluster: int, vectors: FloatArray, count: int) -> IntArray:
+        """Give the pictures nearest to a cluster's middle.
+
+        Parameters
+        ----------
+        cluster : int
+            Which.
+        vectors : ndarray of float32, shape (n, dim)
+            All pictures.
+        count : int
+            How many at most.
+
+        Returns
+        -------
+        ndarray of int64
+            Nearest first.
+        """
+        inside = np.flatnonzero(self.members == cluster)
+        nearest = np.argsort(-(vectors[inside] @ self.centroids[cluster]), kind="stable")
+        return inside[nearest[:count]]
+
+
+def cluster_pictures(
+    vectors: FloatArray, *, count: int | None = None, method: Method | str = Method.KMEANS, smallest: int = 5
+) -> Clusters:
+    """Group pictures.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, dim)
+        Unit rows.
+    count : int or None
+        How many clusters; chosen by silhouette when None. For k-means alone.
+    method : Method or str
+        "kmeans" or "hdbscan".
+    smallest : int
+        Fewest pictures of a cluster, for HDBSCAN.
+
+    Returns
+    -------
+    Clusters
+        The same for the same vectors.
+
+    Raises
+    ------
+    LearningError
+        If there are too few pictures, no group is found, or a number is not finite.
+    OptionError
+        If there is no such method, or `count` is out of range.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    distinct = len(np.unique(vectors, axis=0))
+    if not np.isfinite(vectors).all():
+        raise LearningError("There are vectors that are not finite.", "Check the model.")
+    if distinct < 3:
+        raise LearningError(f"There are {distinct} different pictures.", "Give three at least.")
+    if count is not None and not 2 <= count < distinct:
+        raise OptionError(
+            f"count={count} is not from 2 to {distinct - 1}, one less than the pictures.", "Change it.", field="count"
+        )
+    if method not in tuple(Method):
+        raise OptionError(f"There is no method {method!r}.", f"Use one of: {', '.join(Method)}.", field="method")
+    if method == Method.HDBSCAN:
+        if count is not None:
+            raise OptionError("HDBSCAN finds the number of clusters itself.", "Leave count out.", field="count")
+        return _ordered(vectors, _hdbscan(vectors, smallest), ())
+    if count is not None:
+        return _ordered(vectors, _kmeans(vectors, count), ())
+    judged = np.random.default_rng(0).permutation(len(vectors))[:_JUDGED]
+    silhouette = require("sklearn.metrics").silhouette_score
+    tried: list[tuple[int, float]] = []
+    best: tuple[float, IntArray] | None = None
+    for number in (number for number in _TRIED if number < min(distinct, len(vectors) // 2 + 1)):
+        members = _kmeans(vectors, number)
+        if len(np.unique(members[judged])) < 2:
+            continue
+        score = float(silhouette(vectors[judged], members[judged], metric="cosine"))
+        tried.append((number, score))
+        if best is None or score > best[0]:
+            best = score, members
+    if best is None:
+        return _ordered(vectors, _kmeans(vectors, 2), ())
+    return _ordered(vectors, best[1], tuple(tried))
+
+
+def suggest_names(centroids: FloatArray, matrix: FloatArray, names: Sequence[str], top: int = 5) -> list[list[str]]:
+    """Name clusters after the words whose text is nearest to their middle.
+
+    Parameters
+    ----------
+    centroids : ndarray of float32, shape (k, dim)
+        Unit rows.
+    matrix : ndarray of float32, shape (v, dim)
+        A vocabulary's class matrix.
+    names : sequence of str
+        The v names.
+    top : int
+        How many per cluster.
+
+    Returns
+    -------
+    list of list of str
+        k lists, best first.
+    """
+    order = np.argsort(-(centroids @ matrix.T), axis=1, kind="stable")[:, :top]
+    return [[names[column] for column in row] for row in order]
+
+
+def centroid_head(
+    clusters: Clusters, vectors: FloatArray, matrix: FloatArray, logit_scale: float, *, model: str, fingerprint: str
+) -> Head:
+    """Make the centroids examples of labels "0", "1"..., which a person will name.
+
+    They weigh twice what text does: their logits differ between clusters by twice what a vocabulary's do among its
+    names, so that a name of which the model knows nothing does no harm.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        The groups.
+    vectors : ndarray of float32, shape (n, dim)
+        Their pictures.
+    matrix : ndarray of float32, shape (v, dim)
+        A vocabulary's class matrix.
+    logit_scale : float
+        The encoder's.
+    model : str
+        The encoder's spec.
+    fingerprint : str
+        The encoder's.
+
+    Returns
+    -------
+    Head
+        With one key per cluster.
+    """
+    sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:_JUDGED]]
+    text = float((logit_scale * (sample @ matrix.T).astype(np.float64)).std(axis=1).mean())
+    near = float(np.exp(-_BETA * (1.0 - (sample @ clusters.centroids.T).astype(np.float64))).std(axis=1).mean())
+    count, dim = clusters.centroids.shape
+    return Head(
+        model=model,
+        fingerprint=fingerprint,
+        labels=tuple(str(number) for number in range(count)),
+        weights=np.zeros((count, dim), np.float32),
+        keys=clusters.centroids,
+        owners=np.arange(count),
+        alpha=_STRENGTH * text / max(near, 1e-9),
+        beta=_BETA,
+        made_of=f"centroids of {count} clusters of {int((clusters.members >= 0).sum())} pictures",
+    )
+
+
+def _kmeans(vectors: FloatArray, count: int) -> IntArray:
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        vectors.shape[1], count, niter=_ROUNDS, nredo=_STARTS, spherical=True, seed=0, min_points_per_centroid=1
+    )
+    kmeans.train(vectors)
+    return np.asarray(kmeans.index.search(vectors, 1)[1].ravel(), dtype=np.int64)
+
+
+def _hdbscan(vectors: FloatArray, smallest: int) -> IntArray:
+    if not 2 <= smallest <= len(vectors):
+        raise OptionError(f"smallest={smallest} is not from 2 to {len(vectors)}.", "Change it.", field="smallest")
+    found = require("sklearn.cluster").HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(vectors)
+    if found.max() < 0:
+        raise LearningError("No pictures lie closer together than the rest.", "Use k-means, or a smaller group.")
+    return np.asarray(found, dtype=np.int64)
+
+
+def _ordered(vectors: FloatArray, members: IntArray, tried: tuple[tuple[int, float], ...]) -> Clusters:
+    """Number clusters by size, and give them their means."""
+    found, counts = np.unique(members[members >= 0], return_counts=True)
+    ranked = found[np.argsort(-counts, kind="stable")]
+    numbered = np.full(len(members), -1, dtype=np.int64)
+    means = np.empty((len(ranked), vectors.shape[1]), dtype=np.float32)
+    for number, cluster in enumerate(ranked):
+        inside = members == cluster
+        numbered[inside] = number
+        means[number] = vectors[inside].mean(axis=0)
+    return Clusters(numbered, means / np.linalg.norm(means, axis=1, keepdims=True), tried)
