@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
 
@@ -16,6 +18,7 @@ from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import LearningError, OptionError
 from zeroshot.labels import LabelSetStore, parse_labels
 from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.learning.diagram import reliability_diagram
 from zeroshot.learning.examples import read_examples
 
 
@@ -163,3 +166,19 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     (one / "cat" / "cat.png").write_bytes(cat.read_bytes())
     assert "show 1 of the labels" in zeroshot("calibrate", "--label-set", "s", "--data", one, code=2)
     assert store.get("s").version == newest.version
+
+
+def test_the_diagram_shows_both_readings(run: Run, labelled: Path, tmp_path: Path) -> None:
+    assert run("labels", "create", "s", "--labels", "animal,cat,vehicle,thing", "--mode", "multilabel").returncode == 0
+    assert run("calibrate", "--label-set", "s", "--data", labelled, "--diagram", "d.png").returncode == 0
+    one = Image.open(io.BytesIO((tmp_path / "d.png").read_bytes()))
+    assert one.format == "PNG"
+    logits, right = sample(2_000, 3.0)
+    readings = [softmax(logits / t, axis=1) for t in (1.0, 3.0)]
+    panels = [("x", p.max(axis=1), p.argmax(axis=1) == right) for p in readings]
+    two = Image.open(io.BytesIO(reliability_diagram(panels)))
+    assert two.size == (2 * one.width, one.height)
+    left, again = (two.crop((x, 0, x + one.width, one.height)) for x in (0, one.width))
+    assert left.tobytes() != again.tobytes()
+    exists = run("calibrate", "--label-set", "s", "--data", labelled, "--diagram", "d.png")
+    assert (exists.returncode, "d.png exists" in exists.stderr) == (2, True)

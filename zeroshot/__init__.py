@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
     from zeroshot.encoders import Encoder, load_encoder
     from zeroshot.errors import InputError, ModelError, ZeroshotError
+    from zeroshot.explanation import Explanation, explain
     from zeroshot.gallery import Gallery
     from zeroshot.images import ImageLimits
     from zeroshot.labels import Label, LabelSet, load_label_set
@@ -20,6 +21,7 @@ __version__ = version("zeroshot")
 _HOME = {
     "Classification": "scoring",
     "Encoder": "encoders",
+    "Explanation": "explanation",
     "Gallery": "gallery",
     "ImageLimits": "images",
     "InputError": "errors",
@@ -30,6 +32,7 @@ _HOME = {
     "TemplateSet": "prompts",
     "ZeroShotClassifier": "classifier",
     "ZeroshotError": "errors",
+    "explain": "explanation",
     "load_encoder": "encoders",
     "load_label_set": "labels",
     "load_templates": "prompts",
@@ -38,6 +41,7 @@ _HOME = {
 __all__ = [
     "Classification",
     "Encoder",
+    "Explanation",
     "Gallery",
     "ImageLimits",
     "InputError",
@@ -49,6 +53,7 @@ __all__ = [
     "ZeroShotClassifier",
     "ZeroshotError",
     "__version__",
+    "explain",
     "load_encoder",
     "load_label_set",
     "load_templates",

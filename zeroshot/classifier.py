@@ -145,8 +145,7 @@ class ZeroShotClassifier:
         """
         wishes = Wishes(mode, threshold, temperature)
         if not isinstance(images, (list, tuple)):
-            rank_one = self._ranker(labels, templates, top_k, wishes)
-            return rank_one(encode_one(self.encoder, images, limits=self.limits))
+            return self._ranker(labels, templates, top_k, wishes)(encode_one(self.encoder, images, limits=self.limits))
         results = []
         for _, outcome in self.classify_stream(
             images, labels, templates=templates, top_k=top_k, mode=mode, threshold=threshold, temperature=temperature
@@ -229,7 +228,7 @@ class ZeroShotClassifier:
         LabelError
             If the labels cannot be used.
         """
-        return self._matrices.get(*self._chosen(labels, templates))
+        return self._matrices.get(*self.chosen(labels, templates))
 
     def scorer(
         self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
@@ -250,7 +249,7 @@ class ZeroShotClassifier:
         Scorer
             For any number of pictures, from any thread.
         """
-        label_set, chosen = self._chosen(labels, templates)
+        label_set, chosen = self.chosen(labels, templates)
         wishes = wishes or Wishes()
         key = (id(label_set), chosen.templates, wishes)
         with self._lock:
@@ -322,7 +321,8 @@ class ZeroShotClassifier:
         scorer = self.scorer(labels, templates=templates, wishes=wishes)
         return lambda vector: scorer.answer(vector, top_k)
 
-    def _chosen(self, labels: Labels | None, templates: Templates | None) -> tuple[LabelSet, TemplateSet]:
+    def chosen(self, labels: Labels | None, templates: Templates | None) -> tuple[LabelSet, TemplateSet]:
+        """The label set and the templates that a call with these labels and templates uses."""
         label_set = self._label_set(labels)
         if templates is not None:
             return label_set, load_templates(templates)

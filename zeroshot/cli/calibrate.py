@@ -25,6 +25,9 @@ def calibrate(
     precision: Annotated[
         float | None, typer.Option(help="Multilabel: the precision wanted of every label. [default: the best F1]")
     ] = None,
+    diagram: Annotated[
+        Path | None, typer.Option(help="A new PNG file: how often answers of each confidence are right.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
     device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
 ) -> None:
@@ -35,12 +38,15 @@ def calibrate(
     """
     from zeroshot.cli.inputs import build_classifier
     from zeroshot.cli.rendering import working
-    from zeroshot.labels import Calibration, LabelSetStore, Mode
+    from zeroshot.labels import Calibration, LabelSetStore, Mode, check_new_files, write_new_files
     from zeroshot.learning.calibration import fit_temperature, fit_thresholds
+    from zeroshot.learning.diagram import reliability_diagram
     from zeroshot.learning.examples import read_examples
     from zeroshot.scoring import Wishes
 
     settings = load_settings()
+    if diagram is not None:
+        check_new_files([diagram])
     store = LabelSetStore(settings.home)
     chosen = store.get(label_set)
     classifier = build_classifier(settings, model=model, device=device, precision=None)
@@ -57,6 +63,7 @@ def calibrate(
         right = _with_ancestors(chosen, examples)
         thresholds = fit_thresholds(scores, right, precision=precision)
         _compare_thresholds(scores, right, precision)
+        panels = [("every label of every picture", scores.ravel(), right.ravel())]
         found = {name: float(thresholds[row]) for row, name in enumerate(chosen.names) if right[:, row].any()}
         fitted = fitted.model_copy(update={"thresholds": found})
         said = f"{len(fitted.thresholds)} thresholds"
@@ -65,9 +72,12 @@ def calibrate(
         answers = examples.single(chosen, scorer.names)
         logits = scorer.logits(examples.vectors @ scorer.question.matrix.T, examples.vectors)
         temperature = fit_temperature(logits, answers)
-        _compare_temperatures(logits, answers)
+        panels = _compare_temperatures(logits, answers)
         fitted = fitted.model_copy(update={"temperature": temperature})
         said = f"temperature {temperature:.3g}"
+    if diagram is not None:
+        write_new_files({diagram: reliability_diagram(panels)})
+        sys.stdout.write(f"{diagram}: how often answers of each confidence are right\n")
     head = chosen.head_for(encoder.fingerprint)
     kept = store.update(
         label_set.partition("@")[0],
@@ -84,27 +94,30 @@ def _halves(count: int) -> list[tuple[IntArray, IntArray]]:
     return [(order[::2], order[1::2]), (order[1::2], order[::2])]
 
 
-def _compare_temperatures(logits: Scores, right: IntArray) -> None:
+def _compare_temperatures(logits: Scores, right: IntArray) -> list[tuple[str, Scores, BoolArray]]:
+    """Print what the temperature changes on pictures not fitted on; give both readings' confidences and hits."""
     import numpy as np
 
     from zeroshot.errors import LearningError
     from zeroshot.learning.calibration import fit_temperature, measure
     from zeroshot.scoring import softmax
 
-    after = np.empty_like(logits)
+    before, after = softmax(logits), np.empty_like(logits)
+    panels = [("untuned", before.max(axis=1), before.argmax(axis=1) == right)]
     try:
         for fit, held_out in _halves(len(right)):
             after[held_out] = softmax(logits[held_out] / fit_temperature(logits[fit], right[fit]))
     except LearningError:
         sys.stdout.write("Too few pictures to measure what this changes.\n")
-        return
-    old, new = measure(softmax(logits), right), measure(after, right)
+        return panels
+    old, new = measure(before, right), measure(after, right)
     sys.stdout.write(f"{old.pictures} pictures, accuracy {old.accuracy:.3f}   untuned   fitted\n")
     sys.stdout.write(
         f"ECE (calibration error)    {old.ece:14.3f} {new.ece:8.3f}    by chance alone {new.ece_floor:.3f}\n"
     )
     sys.stdout.write(f"NLL                        {old.nll:14.3f} {new.nll:8.3f}\n")
     sys.stdout.write(f"Brier                      {old.brier:14.3f} {new.brier:8.3f}\n")
+    return [*panels, ("fitted", after.max(axis=1), after.argmax(axis=1) == right)]
 
 
 def _compare_thresholds(scores: Scores, right: BoolArray, precision: float | None) -> None:

@@ -13,9 +13,15 @@ import typer
 from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.cli.inputs import Picture
     from zeroshot.errors import ImageError
+    from zeroshot.explanation import Explanation
     from zeroshot.labels import LabelSet
-    from zeroshot.scoring import Classification
+    from zeroshot.prompts import TemplateSet
+    from zeroshot.scoring import Classification, Wishes
 
 
 def classify(
@@ -41,6 +47,12 @@ def classify(
     temperature: Annotated[
         float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")
     ] = None,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Say which prompts are nearest, what comes next, and by how much.")
+    ] = False,
+    heat_map: Annotated[
+        Path | None, typer.Option(help="A new PNG file, for one picture: where in it the answer is seen.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels to show per picture.")] = 5,
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
     device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
@@ -54,6 +66,8 @@ def classify(
     """
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
+    from zeroshot.errors import OptionError
+    from zeroshot.labels import check_new_files
     from zeroshot.prompts import load_templates
     from zeroshot.scoring import Wishes
 
@@ -61,24 +75,35 @@ def classify(
     chosen = choose_labels(labels, labels_file, label_set, settings.home)
     template_set = None if templates is None else load_templates(templates)
     pictures = find_pictures(paths, limits_from(settings))
+    if heat_map is not None:
+        check_new_files([heat_map])
+        if len(pictures) != 1:
+            raise OptionError(f"A heat map is of one picture; {len(pictures)} were given.", "Give one.")
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     with working(f"embedding {len(chosen.labels):,} labels"):
-        classifier.scorer(chosen, templates=template_set, wishes=Wishes(mode, threshold, temperature))
+        wishes = Wishes(mode, threshold, temperature)
+        classifier.scorer(chosen, templates=template_set, wishes=wishes)
     renderer = Renderer()
     failures = 0
-    outcomes = classifier.classify_stream(
-        (picture.source for picture in pictures),
-        chosen,
-        templates=template_set,
-        top_k=top,
-        mode=mode,
-        threshold=threshold,
-        temperature=temperature,
-        batch_size=settings.batch_size,
-    )
+    outcomes: Iterator[Classification | Explanation | ImageError]
+    if explained or heat_map is not None:
+        outcomes = _explained(classifier, pictures, chosen, template_set, wishes, top, heat_map)
+    else:
+        sources = (picture.source for picture in pictures)
+        stream = classifier.classify_stream(
+            sources,
+            chosen,
+            templates=template_set,
+            top_k=top,
+            mode=mode,
+            threshold=threshold,
+            temperature=temperature,
+            batch_size=settings.batch_size,
+        )
+        outcomes = (outcome for _, outcome in stream)
     with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
-        for picture, (_, outcome) in zip(pictures, outcomes, strict=True):
+        for picture, outcome in zip(pictures, outcomes, strict=True):
             failures += isinstance(outcome, Exception)
             if json_lines:
                 sys.stdout.write(
@@ -94,17 +119,70 @@ def classify(
         raise typer.Exit(1)
 
 
-def _record(path: str, outcome: Classification | ImageError, label_set: LabelSet, model: str) -> dict[str, Any]:
+def _explained(
+    classifier: ZeroShotClassifier,
+    pictures: list[Picture],
+    chosen: LabelSet,
+    templates: TemplateSet | None,
+    wishes: Wishes,
+    top: int,
+    heat_map: Path | None,
+) -> Iterator[Explanation | ImageError]:
+    """Explain one picture after the other; write the heat map, if there is to be one."""
+    import io
+
+    from zeroshot.errors import ImageError
+    from zeroshot.explanation import explain
+    from zeroshot.labels import write_new_files
+
+    for picture in pictures:
+        if isinstance(picture.source, ImageError):
+            yield picture.source
+            continue
+        try:
+            found = explain(
+                classifier,
+                picture.source,
+                chosen,
+                templates=templates,
+                wishes=wishes,
+                top_k=top,
+                heat_map=heat_map is not None,
+            )
+        except ImageError as error:
+            yield error
+            continue
+        if heat_map is not None and found.heat_map is not None:
+            content = io.BytesIO()
+            found.heat_map.overlay().save(content, "PNG")
+            write_new_files({heat_map: content.getvalue()})
+        yield found
+
+
+def _record(
+    path: str, outcome: Classification | Explanation | ImageError, label_set: LabelSet, model: str
+) -> dict[str, Any]:
+    from zeroshot.scoring import Classification
+
     if isinstance(outcome, Exception):
         return {"path": path, "error": {"type": outcome.type, "message": str(outcome)}}
+    answer = outcome if isinstance(outcome, Classification) else outcome.answer
     record: dict[str, Any] = {
         "path": path,
-        "mode": outcome.mode.value,
-        "labels": list(outcome.labels),
-        "predictions": [asdict(p) for p in outcome.predictions],
+        "mode": answer.mode.value,
+        "labels": list(answer.labels),
+        "predictions": [asdict(p) for p in answer.predictions],
     }
-    if outcome.mode.value == "hierarchical":
-        record["levels"] = [asdict(level) for level in outcome.levels]
+    if answer.mode.value == "hierarchical":
+        record["levels"] = [asdict(level) for level in answer.levels]
+    if not isinstance(outcome, Classification):
+        record["explanation"] = {
+            "chosen": [asdict(reasons) for reasons in outcome.chosen],
+            "runner_up": None if outcome.runner_up is None else asdict(outcome.runner_up),
+            "margin": outcome.margin,
+        }
+        if outcome.heat_map is not None:
+            record["explanation"]["heat_map"] = outcome.heat_map.drops.round(4).tolist()
     if label_set.version is not None:
         record["label_set"] = f"{label_set.name}@{label_set.version}"
     return {**record, "model": model}

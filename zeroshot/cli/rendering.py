@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from zeroshot.errors import ImageError
+from zeroshot.explanation import Explanation, LabelReasons
 from zeroshot.labels import Mode
 from zeroshot.scoring import Classification, Prediction
 
@@ -32,20 +33,29 @@ class Renderer:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
 
-    def show(self, path: str, outcome: Classification | ImageError) -> None:
+    def show(self, path: str, outcome: Classification | Explanation | ImageError) -> None:
         """Print a picture's path and, below it, a bar per label, or why it could not be classified.
+
+        An explanation is printed below the bars.
 
         Parameters
         ----------
         path : str
             What the user called the picture.
-        outcome : Classification or ImageError
+        outcome : Classification, Explanation or ImageError
             Its answer.
         """
         self.console.print(Text(path, style="bold"))
         if isinstance(outcome, ImageError):
             self.console.print(Text(f"  {outcome}", style="red"))
             return
+        if isinstance(outcome, Explanation):
+            self._show_answer(outcome.answer)
+            self._show_reasons(outcome)
+            return
+        self._show_answer(outcome)
+
+    def _show_answer(self, outcome: Classification) -> None:
         if outcome.mode is Mode.HIERARCHICAL:
             self._show_levels(outcome)
             return
@@ -54,6 +64,24 @@ class Renderer:
         for prediction in outcome.predictions:
             chosen = prediction.label in outcome.labels
             self._line(prediction, ("green" if prediction.score >= _SURE else "yellow") if chosen else "")
+
+    def _show_reasons(self, why: Explanation) -> None:
+        for reasons in why.chosen:
+            self._reasons("because", reasons)
+        if why.runner_up is not None and why.margin is not None:
+            self._reasons(f"next, {100 * why.margin:.1f} points behind", why.runner_up)
+        if why.heat_map is not None:
+            change = float(why.heat_map.drops.max())
+            self.console.print(
+                f"  hiding its reddest part takes {change:.2f} from the log-odds of {why.heat_map.label}"
+            )
+
+    def _reasons(self, what: str, reasons: LabelReasons) -> None:
+        nearest = ", ".join(f"{prompt.prompt!r} {prompt.similarity:+.3f}" for prompt in reasons.prompts)
+        of = f" (of {reasons.prompt_count} prompts)" if reasons.prompt_count > len(reasons.prompts) else ""
+        needed = f", {reasons.needed:.1%} needed" if reasons.needed else ""
+        learnt = "" if reasons.learnt is None else f"; labelled pictures add {reasons.learnt:+.2f} to its logit"
+        self.console.print(Text(f"  {what}: {reasons.label} {reasons.score:.1%}{needed}: {nearest}{of}{learnt}"))
 
     def _show_levels(self, outcome: Classification) -> None:
         for depth, level in enumerate(outcome.levels):

@@ -50,6 +50,50 @@ class Quality:
     brier: float
 
 
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """Answers sorted by their confidence into fifteen parts of [0, 1].
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (15,)
+        How many answers there are.
+    hits : ndarray of float64, shape (15,)
+        How many of them are right.
+    confidence : ndarray of float64, shape (15,)
+        The sum of their confidences.
+    """
+
+    counts: IntArray
+    hits: Scores
+    confidence: Scores
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean over answers of how far their bin's confidence is from its accuracy."""
+        return float(np.abs(self.confidence - self.hits).sum() / self.counts.sum())
+
+
+def count_bins(confidence: Scores, hits: BoolArray) -> Bins:
+    """Sort answers by confidence.
+
+    Parameters
+    ----------
+    confidence : ndarray of float64, shape (n,)
+        In [0, 1].
+    hits : ndarray of bool, shape (n,)
+        Which answers are right.
+
+    Returns
+    -------
+    Bins
+        Of equal width.
+    """
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    right, sums = (np.bincount(bins, weights=weights, minlength=_BINS) for weights in (hits, confidence))
+    return Bins(np.bincount(bins, minlength=_BINS), np.asarray(right, np.float64), np.asarray(sums, np.float64))
+
+
 def measure(probabilities: Scores, right: IntArray) -> Quality:
     """Measure probabilities of labels that exclude each other.
 
@@ -69,13 +113,13 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
     confidence = probabilities.max(axis=1)
     hit = probabilities.argmax(axis=1) == right
     chance = np.random.default_rng(0)
-    floors = [_ece(confidence, chance.random(len(confidence)) < confidence) for _ in range(50)]
+    floors = [count_bins(confidence, chance.random(len(confidence)) < confidence).ece for _ in range(50)]
     truth = np.zeros_like(probabilities)
     truth[rows, right] = 1.0
     return Quality(
         pictures=len(right),
         accuracy=float(hit.mean()),
-        ece=_ece(confidence, hit),
+        ece=count_bins(confidence, hit).ece,
         ece_floor=float(np.mean(floors)),
         nll=float(-np.log(np.maximum(probabilities[rows, right], 1e-12)).mean()),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
@@ -171,9 +215,3 @@ def _threshold(scores: Scores, right: BoolArray, precision: float | None) -> flo
     clipped = np.clip(cuts, 1e-6, 1 - 1e-6)
     pull = _PULL / right.sum() * np.log(clipped / (1 - clipped)) ** 2
     return float(cuts[np.argmax(2 * hits / (taken + right.sum()) - pull)])
-
-
-def _ece(confidence: Scores, hit: BoolArray) -> float:
-    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - hit, minlength=_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
