@@ -15,7 +15,7 @@ import pytest
 import zeroshot
 from tests.conftest import Run, environment
 from tests.pictures import BAD, CATS, ODD, PHOTOS
-from zeroshot.cli.classify import PROGRESS_FROM
+from zeroshot.cli.inputs import PROGRESS_FROM
 
 CAT = PHOTOS / "cat.jpg"
 TWO = ("--labels", "cat,dog")

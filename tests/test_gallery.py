@@ -437,7 +437,9 @@ class AgainstBruteForce(RuleBasedStateMachine):
     def put(self, ids: list[str], seed: int) -> None:
         rows = {id_: unit(seed + n) for n, id_ in enumerate(ids)}
         self.gallery.add([(Item(id_), row) for id_, row in rows.items()], replace=True)
-        self.truth |= rows
+        for id_, row in rows.items():
+            self.truth.pop(id_, None)  # what is replaced is the newest; of equal vectors the oldest comes first
+            self.truth[id_] = row
 
     @precondition(lambda self: self.truth)
     @rule(data=st.data())

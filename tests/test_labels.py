@@ -12,7 +12,7 @@ from zeroshot.labels import class_matrix, label_set_names, parse_labels
 
 SIZES = {
     "cifar10": 10, "cifar100": 100, "eurosat": 10, "food101": 101, "imagenet": 1000, "oxford-pets": 37,
-    "moderation": 10, "everyday": 48,
+    "moderation": 10, "everyday": 48, "nouns": 445,
 }  # fmt: skip
 
 
