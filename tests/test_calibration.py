@@ -149,6 +149,8 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     assert set(fitted.thresholds) == {"animal", "cat", "vehicle", "thing"}
     assert store.get("s@1").calibrations == ()
     zeroshot("labels", "set", "s", "--mode", "multiclass")
+    wished = zeroshot("calibrate", "--label-set", "s", "--data", labelled, "--precision", "0.9", code=2)
+    assert "--precision is for labels on their own" in wished
     assert "has the labels 'animal', 'cat'" in zeroshot("calibrate", "--label-set", "s", "--data", labelled, code=2)
     folders = tmp_path / "folders"
     for name, photo in seven_photos(tmp_path).items():

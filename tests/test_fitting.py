@@ -200,6 +200,7 @@ def test_a_fitted_set_answers_better_and_says_how_it_was_made(run: Run, crops: P
     before = classifier.classify(pictures, store.get("s@1"))
     assert np.mean([answer.label == name for answer, name in zip(before, names, strict=True)]) < 0.6
     assert head.measured.pictures == 16
+    assert "is too sure of them" in zeroshot("calibrate", "--label-set", "s", "--data", crops / "labelled", code=2)
     exists = zeroshot("fit", *given, code=2)
     assert "p.csv exists" in exists
     assert store.get("s").version == 2
@@ -215,10 +216,13 @@ def test_what_cannot_be_fitted_is_said_and_changes_nothing(run: Run, crops: Path
         ("s", crops / "more", "no picture that can be used"),
         ("s", crops / "nowhere", "cannot be read"),
         ("none", crops / "labelled", "no stored label set 'none'"),
+        ("cifar10", crops / "labelled", "zeroshot labels copy cifar10 NEW"),
     ):
         finished = run("fit", "--label-set", name, "--data", data)
         assert finished.returncode == 2
         assert message in finished.stderr, finished.stderr
+    nothing = run("fit", "--label-set", "s", "--data", crops / "labelled", "--unlabelled", crops / "nowhere")
+    assert (nothing.returncode, "nowhere holds no picture" in nothing.stderr) == (2, True)
     # words that tiny knows, and pictures it is right about: nothing to gain, so nothing is kept
     finished = run("fit", "--label-set", "s", "--data", crops / "labelled", "--partial")
     assert finished.returncode == 0, finished.stderr

@@ -38,10 +38,11 @@ def calibrate(
     """
     from zeroshot.cli.inputs import build_classifier
     from zeroshot.cli.rendering import working
+    from zeroshot.errors import OptionError
     from zeroshot.labels import Calibration, LabelSetStore, Mode, check_new_files, write_new_files
     from zeroshot.learning.calibration import fit_temperature, fit_thresholds
     from zeroshot.learning.diagram import reliability_diagram
-    from zeroshot.learning.examples import read_examples
+    from zeroshot.learning.examples import check_unseen, read_examples
     from zeroshot.scoring import Wishes
 
     settings = load_settings()
@@ -49,6 +50,12 @@ def calibrate(
         check_new_files([diagram])
     store = LabelSetStore(settings.home)
     chosen = store.get(label_set)
+    multilabel = chosen.effective_mode is Mode.MULTILABEL
+    if precision is not None and not multilabel:
+        raise OptionError(
+            f"--precision is for labels on their own, and those of {chosen.name} are {chosen.effective_mode}.",
+            f"Leave it out, or: zeroshot labels set {chosen.name} --mode multilabel",
+        )
     classifier = build_classifier(settings, model=model, device=device, precision=None)
     with working("embedding the pictures"):
         examples = read_examples(data, chosen, classifier)
@@ -58,7 +65,8 @@ def calibrate(
     fitted = Calibration(
         model=encoder.spec, fingerprint=encoder.fingerprint, pictures=len(examples.paths), fitted_on=data.name
     )
-    if chosen.effective_mode is Mode.MULTILABEL:
+    head = chosen.head_for(encoder.fingerprint)
+    if multilabel:
         scores = classifier.scorer(chosen).scores(examples.vectors)
         right = _with_ancestors(chosen, examples)
         thresholds = fit_thresholds(scores, right, precision=precision)
@@ -70,6 +78,8 @@ def calibrate(
     else:
         scorer = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS, temperature=1.0))
         answers = examples.single(chosen, scorer.names)
+        if head is not None:
+            check_unseen(examples, head, chosen.calibration_for(encoder.fingerprint), data.name)
         logits = scorer.logits(examples.vectors @ scorer.question.matrix.T, examples.vectors)
         temperature = fit_temperature(logits, answers)
         panels = _compare_temperatures(logits, answers)
@@ -78,7 +88,6 @@ def calibrate(
     if diagram is not None:
         write_new_files({diagram: reliability_diagram(panels)})
         sys.stdout.write(f"{diagram}: how often answers of each confidence are right\n")
-    head = chosen.head_for(encoder.fingerprint)
     kept = store.update(
         label_set.partition("@")[0],
         lambda newest: newest.with_learnt(encoder.fingerprint, fitted, head),

@@ -50,10 +50,11 @@ def cluster(
     from zeroshot.cli.inputs import build_classifier, embed_pictures
     from zeroshot.cli.rendering import working
     from zeroshot.errors import LearningError
-    from zeroshot.labels import LabelSetStore, check_new_files, find_label_set, write_new_files
+    from zeroshot.labels import LabelSetStore, check_new_files, check_yaml, find_label_set, write_new_files
     from zeroshot.learning.clusters import centroid_head, cluster_pictures, suggest_names
 
     settings = load_settings()
+    check_yaml(out)
     beside = {ending: out.with_suffix(ending) for ending in (".npz", ".csv", ".html")}
     check_new_files([out, *beside.values()])
     words = find_label_set(vocabulary, LabelSetStore(settings.home))

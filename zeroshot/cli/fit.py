@@ -68,6 +68,8 @@ def fit(
     with working("embedding the pictures"):
         examples = read_examples(data, chosen, classifier)
     paths, vectors = ([], None) if unlabelled is None else embed_pictures([str(unlabelled)], classifier)
+    if unlabelled is not None and vectors is None:
+        raise LearningError(f"{unlabelled} holds no picture that can be used.", "Give a folder of pictures.")
     for path, reason in examples.unreadable:
         print(f"{path}: {reason}", file=sys.stderr)  # noqa: T201
     encoder = classifier.encoder

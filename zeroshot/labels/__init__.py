@@ -1,7 +1,7 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
 from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
-from zeroshot.labels.exporting import check_new_files, export_label_set, to_yaml, write_new_files
+from zeroshot.labels.exporting import check_new_files, check_yaml, export_label_set, to_yaml, write_new_files
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
 from zeroshot.labels.finding import find_label_set
 from zeroshot.labels.head import Head, Measured
@@ -30,6 +30,7 @@ __all__ = [
     "StoredLabelSet",
     "VectorFile",
     "check_new_files",
+    "check_yaml",
     "choose_templates",
     "class_matrix",
     "embed_reference",

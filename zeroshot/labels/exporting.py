@@ -37,8 +37,7 @@ def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
     LabelSetError
         If it cannot be written.
     """
-    if file.suffix.lower() not in (".yaml", ".yml"):
-        raise LabelSetRefused(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
+    check_yaml(file)
     vectors = [
         VectorFile(file=f"{file.stem}.{head.fingerprint[:12]}.npz", sha256=head.digest) for head in label_set.heads
     ]
@@ -91,6 +90,23 @@ def check_new_files(paths: Sequence[Path]) -> None:
             raise LabelSetRefused(f"{path} exists.", "Give a new file's name.")
         if not path.absolute().parent.is_dir():
             raise LabelSetRefused(f"There is no folder {path.parent}.", "Make it first.")
+
+
+def check_yaml(file: Path) -> None:
+    """Refuse a name that ``load_label_set`` would not read.
+
+    Parameters
+    ----------
+    file : Path
+        What is to be written.
+
+    Raises
+    ------
+    LabelSetRefused
+        If it does not end in .yaml or .yml.
+    """
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        raise LabelSetRefused(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
 
 
 def to_yaml(data: dict[str, Any]) -> str:

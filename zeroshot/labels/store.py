@@ -325,13 +325,12 @@ def _check_free(connection: sqlite3.Connection, name: str) -> None:
 
 
 def _not_found(name: str, names: Sequence[str]) -> LabelSetNotFound:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    there = f"There are: {_some(names)}." if names else "'zeroshot labels create' makes one."
-    return LabelSetNotFound(
-        f"There is no stored label set {quote(name)}.",
-        f"Did you mean {' or '.join(close)}?" if close else there,
-        field="label_set",
-    )
+    remedy = f"There are: {_some(names)}." if names else "'zeroshot labels create' makes one."
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        remedy = f"Did you mean {' or '.join(close)}?"
+    if name in label_set_names():
+        remedy = f"It is a shipped one: 'zeroshot labels copy {name} NEW' stores a copy that can be changed."
+    return LabelSetNotFound(f"There is no stored label set {quote(name)}.", remedy, field="label_set")
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

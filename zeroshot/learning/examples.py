@@ -14,7 +14,7 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.encoders import FloatArray
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, LearningError, quote
-from zeroshot.labels import LabelSet
+from zeroshot.labels import Calibration, Head, LabelSet
 from zeroshot.learning.calibration import BoolArray, IntArray
 
 _SEPARATOR = "|"  # between the labels of one picture
@@ -117,6 +117,34 @@ def read_examples(source: Path, label_set: LabelSet, classifier: ZeroShotClassif
     if not kept:
         raise LearningError(f"{source} holds no picture that can be used.", "Give a folder with a folder per label.")
     return Examples(tuple(kept), np.stack(rows), np.stack(vectors), tuple(unreadable))
+
+
+def check_unseen(examples: Examples, head: Head, fitted: Calibration | None, name: str) -> None:
+    """Refuse to calibrate a head on the pictures that it was taught with: it is surer of them than of any other.
+
+    Parameters
+    ----------
+    examples : Examples
+        The pictures.
+    head : Head
+        What was taught.
+    fitted : Calibration or None
+        What was fitted with it.
+    name : str
+        What the folder or file of the pictures is called.
+
+    Raises
+    ------
+    LearningError
+        If a picture is one of the head's, or the same folder with as many pictures was what it was fitted on.
+    """
+    copies = int(((examples.vectors @ head.keys.T) > 1 - 1e-5).any(axis=1).sum()) if len(head.keys) else 0
+    same = fitted is not None and (fitted.fitted_on, fitted.pictures) == (name, len(examples.paths))
+    if copies or same:
+        raise LearningError(
+            f"The set's head was fitted on {copies or len(examples.paths)} of these pictures and is too sure of them.",
+            "Give others; 'zeroshot fit' has fitted the temperature already, on pictures left out.",
+        )
 
 
 def _from_folder(folder: Path) -> list[tuple[str, Sequence[str]]]:
