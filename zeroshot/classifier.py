@@ -6,8 +6,6 @@ similarity  s = T x                 score = softmax(logit_scale * s), or what an
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar, overload
@@ -19,13 +17,12 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import ClassMatrices, Label, LabelSet, Mode, choose_templates, parse_labels
+from zeroshot.labels import Label, LabelSet, Mode, choose_templates, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Classification, Scorer, Wishes, build_scorer
+from zeroshot.scoring import Classification, Scorer, Scorers, Wishes
 
 Labels = Sequence[str | Label] | LabelSet
 Templates = str | Path | Sequence[str] | TemplateSet
-_SCORERS_KEPT = 32
 SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
 
@@ -69,9 +66,7 @@ class ZeroShotClassifier:
         self.cache = cache
         self._default_labels = None if labels is None else _as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
-        self._matrices = ClassMatrices(self.encoder, cache)
-        self._scorers: OrderedDict[tuple[int, tuple[str, ...], Wishes], tuple[LabelSet, Scorer]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._scorers = Scorers(self.encoder, cache)
 
     @overload
     def classify(
@@ -228,7 +223,7 @@ class ZeroShotClassifier:
         LabelError
             If the labels cannot be used.
         """
-        return self._matrices.get(*self.chosen(labels, templates))
+        return self._scorers.matrix(*self.chosen(labels, templates))
 
     def scorer(
         self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
@@ -249,20 +244,13 @@ class ZeroShotClassifier:
         Scorer
             For any number of pictures, from any thread.
         """
-        label_set, chosen = self.chosen(labels, templates)
-        wishes = wishes or Wishes()
-        key = (id(label_set), chosen.templates, wishes)
-        with self._lock:
-            if key in self._scorers:
-                self._scorers.move_to_end(key)
-                return self._scorers[key][1]
-        matrix = self._matrices.get(label_set, chosen)
-        scorer = build_scorer(label_set, matrix, self.encoder, wishes, self._matrices.reference)
-        with self._lock:
-            self._scorers[key] = (label_set, scorer)  # with the set, so that its id stays its own
-            while len(self._scorers) > _SCORERS_KEPT:
-                self._scorers.popitem(last=False)
-        return scorer
+        return self._scorers.get(*self.chosen(labels, templates), wishes or Wishes())
+
+    def is_ready(
+        self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
+    ) -> bool:
+        """Whether ``scorer``, given the same, would embed nothing and so answers at once."""
+        return self._scorers.is_ready(*self.chosen(labels, templates), wishes or Wishes())
 
     @property
     def classes_(self) -> npt.NDArray[np.str_]:

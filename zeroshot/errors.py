@@ -29,10 +29,14 @@
     │   ├── LabelSetExists
     │   ├── LabelSetCorrupt
     │   └── LabelSetRefused         a name or a change it cannot take
-    └── ModelError                  an encoder or its files
-        ├── UnknownModel
-        ├── ModelUnavailable
-        └── ModelCorrupt
+    ├── ModelError                  an encoder or its files
+    │   ├── UnknownModel
+    │   ├── ModelUnavailable
+    │   └── ModelCorrupt
+    └── ServiceError                a server that cannot answer now
+        ├── Overloaded
+        ├── DeadlineExceeded
+        └── WorkerLost
 
 Each carries a stable ``type`` (a slug that never changes: it is what JSON answers hold), a message that names the
 value at fault, and a ``remedy`` that says what to do. ``str(error)`` is both.
@@ -246,6 +250,44 @@ class ModelCorrupt(ModelError):
     """The model's files are damaged, incomplete or do not fit together."""
 
     type = "model-corrupt"
+
+
+class ServiceError(ZeroshotError):
+    """The server cannot answer now; the same request may be answered later."""
+
+    type = "service-error"
+
+
+class Overloaded(ServiceError):
+    """There is more to do than the server takes on.
+
+    Parameters
+    ----------
+    message : str
+        What is full.
+    remedy : str
+        What to do.
+    retry_after_s : float
+        When it is worth trying again.
+    """
+
+    type = "overloaded"
+
+    def __init__(self, message: str, remedy: str = "Try again later.", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer was not there in time."""
+
+    type = "deadline-exceeded"
+
+
+class WorkerLost(ServiceError):
+    """The thread that was at work on it has ended."""
+
+    type = "worker-lost"
 
 
 def quote(value: object, *, limit: int = 60) -> str:

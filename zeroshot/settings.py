@@ -6,12 +6,21 @@ Nothing below the composition roots (the command line and the service) reads the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from zeroshot.errors import OptionError
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Several values, separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -42,6 +51,39 @@ class Settings(BaseSettings):
     allow_urls: bool = Field(False, description="Let Python and the command line fetch http(s) pictures.")
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
+    api_keys: Listed = Field(
+        (), repr=False, description="API keys the server accepts, with commas: NAME=sha256:..., or NAME=KEY."
+    )
+    api_keys_file: Path | None = Field(None, description="File of API keys, one a line: NAME=sha256:...")
+    allow_anonymous: bool = Field(False, description="Let the server bind other addresses than loopback without keys.")
+    allowed_hosts: Listed = Field(
+        (),
+        description="Names the header Host may have, with commas. Default: on loopback without keys its own, else any.",
+    )
+    cors_origins: Listed = Field((), description="Origins whose web pages may ask the server, with commas.")
+    rate_limit_per_minute: int = Field(
+        0, ge=0, description="Requests a minute of each API key, or without keys of each address; 0 is no limit."
+    )
+    url_hosts: Listed = Field(
+        (), description="Hosts the server fetches pictures from, with commas: images.example.com, *.example.com, *."
+    )
+    url_timeout_s: float = Field(10.0, gt=0, le=300, description="Most seconds to fetch a picture for a request.")
+    max_in_flight: int = Field(128, ge=1, le=100_000, description="Pictures the server works on; more are refused.")
+    max_images_per_request: int = Field(64, ge=1, le=10_000, description="Pictures in one request that is no stream.")
+    max_bytes_in_flight: int = Field(
+        512 * 2**20, ge=2**20, description="Most bytes of all request bodies the server works on."
+    )
+    decode_threads: int = Field(0, ge=0, le=1024, description="Pictures the server decodes at once; 0 is one per core.")
+    request_timeout_s: float = Field(30.0, gt=0, le=3600, description="Most seconds a request may take.")
+    stall_timeout_s: float = Field(
+        8.0, gt=0, le=3600, description="Seconds after which a running batch counts as stalled: not ready, then gone."
+    )
+    drain_timeout_s: float = Field(30.0, ge=0, le=3600, description="Seconds for accepted requests when told to stop.")
+    log_format: Literal["console", "json"] = Field("console", description="Form of the server's logs: console, json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe logs of the server: debug, info, warning, error."
+    )
+    tracing: bool = Field(False, description="Export OpenTelemetry spans, as the variables OTEL_EXPORTER_OTLP_* say.")
 
 
 def load_settings() -> Settings:

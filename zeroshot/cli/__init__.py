@@ -18,6 +18,7 @@ from zeroshot.cli.cluster import cluster
 from zeroshot.cli.export import export
 from zeroshot.cli.fit import fit
 from zeroshot.cli.gallery import gallery_app
+from zeroshot.cli.keys import keys_app
 from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
 from zeroshot.cli.search import index, search
@@ -45,6 +46,7 @@ app.command()(cluster)
 app.command()(export)
 app.command()(models)
 app.command()(serve)
+app.add_typer(keys_app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

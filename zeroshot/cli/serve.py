@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import ipaddress
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zeroshot.settings import load_settings
+
+if TYPE_CHECKING:
+    from zeroshot.service import ServiceOptions
+    from zeroshot.settings import Settings
 
 
 def serve(
@@ -17,19 +23,69 @@ def serve(
     model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
     device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="For open_clip models: auto, fp32, fp16, bf16.")] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Bind other addresses than loopback without API keys.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the settings, the address and the model, and exit.")
+    ] = False,
 ) -> None:
-    """Serve the HTTP API; /docs describes it."""
-    import uvicorn
+    """Serve the HTTP API; /docs describes it, docs/service.md says how to run it.
 
+    Told to stop (SIGTERM), it answers what it has accepted and exits with 0.
+    """
     from zeroshot.cli.inputs import build_classifier
-    from zeroshot.service import create_app
+    from zeroshot.service import bind, create_app, set_up_logging
+    from zeroshot.service import serve as run
 
     settings = load_settings()
-    app = create_app(build_classifier(settings, model=model, device=device, precision=precision), settings.home)
-    uvicorn.run(
-        app,
-        host=settings.host if host is None else host,
-        port=settings.port if port is None else port,
-        log_level="info",
-        server_header=False,
+    set_up_logging(settings.log_format, settings.log_level)
+    host = settings.host if host is None else host
+    options = _options(settings, host, allow_anonymous=allow_anonymous or settings.allow_anonymous)
+    bound = bind(host, settings.port if port is None else port)
+    classifier = build_classifier(settings, model=model, device=device, precision=precision)
+    app = create_app(classifier, settings.home, options)
+    if check:
+        app.state.pipeline.warm_up()
+        bound.close()
+        spec, keys = classifier.encoder.spec, len(options.keys.hashes)
+        sys.stdout.write(f"ready to serve {spec} at {host}, {keys or 'no'} API keys, home {settings.home}\n")
+        return
+    run(app, bound, drain_timeout_s=settings.drain_timeout_s)
+
+
+def _options(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceOptions:
+    from zeroshot.errors import OptionError
+    from zeroshot.service import LOOPBACK, ApiKeys, ServiceOptions, Tracing
+
+    keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
+    if not keys and not allow_anonymous and not _is_loopback(host):
+        raise OptionError(
+            f"Whoever reaches {host} could use this server: it has no API keys.",
+            "Make one (zeroshot keys new NAME) and set ZEROSHOT_API_KEYS; or say --allow-anonymous.",
+            field="api_keys",
+        )
+    own_names = () if keys or not _is_loopback(host) else tuple(LOOPBACK)
+    return ServiceOptions(
+        keys=keys,
+        hosts=settings.allowed_hosts or own_names,
+        origins=settings.cors_origins,
+        rate_per_minute=settings.rate_limit_per_minute,
+        url_hosts=settings.url_hosts,
+        url_timeout_s=settings.url_timeout_s,
+        max_batch=settings.batch_size,
+        max_in_flight=settings.max_in_flight,
+        max_images=settings.max_images_per_request,
+        max_bytes_in_flight=settings.max_bytes_in_flight,
+        decode_threads=settings.decode_threads,
+        timeout_s=settings.request_timeout_s,
+        stall_s=settings.stall_timeout_s,
+        tracing=Tracing() if settings.tracing else None,
     )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -65,6 +65,10 @@ class Encoder(Protocol):
         """Embed n texts to (n, dim) float32 unit rows."""
         ...
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Count the tokens that n texts are read as, special ones included."""
+        ...
+
 
 class TwoTowerEncoder(ABC):
     """The common half of every encoder; a subclass adds its two towers and its tokenizer.
@@ -189,6 +193,21 @@ class TwoTowerEncoder(ABC):
             If the tower answers with NaN, infinity or a zero vector.
         """
         return self._encode_token_ids(self._tokenize(texts))
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Count the tokens that texts are read as.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Any texts.
+
+        Returns
+        -------
+        int
+            Of all together, special ones included; over-long texts are cut first.
+        """
+        return sum(len(ids) for ids in self._tokenize(texts))
 
     def _encode_token_ids(self, token_ids: list[list[int]]) -> FloatArray:
         result = np.empty((len(token_ids), self.dim), dtype=np.float32)

@@ -55,6 +55,8 @@ class TextCache:
         self.path = Path(path)
         self.max_bytes = max_bytes
         self.max_memory_bytes = max_memory_bytes
+        self.hits = 0
+        self.misses = 0
         self._memory: OrderedDict[bytes, FloatArray] = OrderedDict()
         self._memory_bytes = 0
         self._lock = threading.RLock()
@@ -89,6 +91,8 @@ class TextCache:
             for key, vector in self._read(missing).items():
                 self._remember(key, vector)
                 found[keys[key]] = vector
+            self.hits += len(found)
+            self.misses += len(keys) - len(found)
         return found
 
     def put_many(self, fingerprint: str, vectors: Mapping[str, FloatArray]) -> None:

@@ -67,6 +67,16 @@ class ClassMatrices:
                 self._kept.popitem(last=False)
         return matrix
 
+    def has(self, label_set: LabelSet, templates: TemplateSet) -> bool:
+        """Whether these labels were embedded before under these templates."""
+        with self._lock:
+            return (label_set.digest, templates.templates) in self._kept
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the reference vocabulary was embedded before."""
+        return self._reference is not None
+
     def reference(self) -> FloatArray:
         """Give the reference vocabulary's class matrix.
 

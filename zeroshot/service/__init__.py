@@ -1,5 +1,23 @@
 """The HTTP service; ``create_app`` is its composition root."""
 
-from zeroshot.service.app import create_app
+from zeroshot.service.access import LOOPBACK
+from zeroshot.service.app import ServiceOptions, create_app
+from zeroshot.service.keys import ApiKeys, hash_key, new_key
+from zeroshot.service.logs import set_up_logging
+from zeroshot.service.remote import RemotePictures
+from zeroshot.service.server import bind, serve
+from zeroshot.service.tracing import Tracing
 
-__all__ = ["create_app"]
+__all__ = [
+    "LOOPBACK",
+    "ApiKeys",
+    "RemotePictures",
+    "ServiceOptions",
+    "Tracing",
+    "bind",
+    "create_app",
+    "hash_key",
+    "new_key",
+    "serve",
+    "set_up_logging",
+]

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from zeroshot.errors import GalleryCorrupt
 from zeroshot.gallery import gallery_names, summarise
-from zeroshot.labels import LabelSetStore
 from zeroshot.prompts import load_templates
 from zeroshot.scoring import Wishes
 from zeroshot.service import gallery_schemas as schemas
-from zeroshot.service.gallery_requests import lines_of, read_body, read_search, store_items, store_lines, to_queries
+from zeroshot.service.documents import body, problems
+from zeroshot.service.gallery_requests import read_search, store_items, store_lines, to_queries
 from zeroshot.service.open_galleries import OpenGalleries
 from zeroshot.service.problems import RequestError, describe
-from zeroshot.service.requests import to_labels
+from zeroshot.service.questions import Questions
+from zeroshot.service.requests import media_type, read_body
+from zeroshot.service.streams import NDJSON, lines_of, sent, spooled
 
 ResultT = TypeVar("ResultT")
-NDJSON = "application/x-ndjson"
-
 _LINES_AT_ONCE = 64
-_SPOOLED = 4 * 2**20  # results of a bulk addition are kept in memory up to here, in bytes
-
-
-def _takes(model: type[schemas.Strict], **others: Any) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}, **others}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 _BULK = {NDJSON: {"schema": {"type": "string", "description": "One NewItem a line."}}}
@@ -55,7 +47,7 @@ _FORM = {
 
 
 def gallery_routes(
-    galleries: OpenGalleries, label_sets: LabelSetStore, slots: anyio.CapacityLimiter, max_image_bytes: int
+    galleries: OpenGalleries, questions: Questions, slots: anyio.CapacityLimiter, max_image_bytes: int
 ) -> APIRouter:
     """Build the routes below ``/v1/galleries``.
 
@@ -63,8 +55,8 @@ def gallery_routes(
     ----------
     galleries : OpenGalleries
         The galleries.
-    label_sets : LabelSetStore
-        Stored label sets.
+    questions : Questions
+        Label sets.
     slots : CapacityLimiter
         Bounds what runs at once.
     max_image_bytes : int
@@ -85,23 +77,31 @@ def gallery_routes(
     async def over_the_whole(work: Callable[[], ResultT]) -> ResultT:
         return await run_sync(work, limiter=whole)
 
-    @router.get("", summary="List the galleries")
+    @router.get("", summary="List the galleries", responses=problems())
     async def list_galleries() -> schemas.GalleryList:
         def run() -> schemas.GalleryList:
             return schemas.GalleryList(galleries=[_summary(galleries, name) for name in gallery_names(galleries.home)])
 
         return await off_the_loop(run)
 
-    @router.post("", status_code=201, summary="Make a gallery", openapi_extra=_takes(schemas.NewGallery))
+    @router.post(
+        "",
+        status_code=201,
+        summary="Make a gallery",
+        openapi_extra=body(schemas.NewGallery),
+        responses=problems(400, 409, 413, 422),
+    )
     async def create_gallery(request: Request) -> schemas.GalleryInfo:
         name = (await read_body(request, schemas.NewGallery)).name
         return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name, create=True).statistics()))
 
-    @router.get("/{name}", summary="Describe a gallery")
+    @router.get("/{name}", summary="Describe a gallery", responses=problems(404, 409, 422, 500))
     async def describe_gallery(name: str) -> schemas.GalleryInfo:
         return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name).statistics()))
 
-    @router.delete("/{name}", status_code=204, summary="Delete a gallery and all in it")
+    @router.delete(
+        "/{name}", status_code=204, summary="Delete a gallery and all in it", responses=problems(404, 409, 422)
+    )
     async def delete_gallery(name: str) -> Response:
         await off_the_loop(lambda: galleries.delete(name))
         return Response(status_code=204)
@@ -114,22 +114,23 @@ def gallery_routes(
             "Each item is stored or refused by itself. As `application/x-ndjson` the body may be of any length: one "
             "item a line (`?replace=true` to replace); the answer has one result a line, sent when the body is done."
         ),
-        openapi_extra=_takes(schemas.NewItems, **_BULK),
+        openapi_extra=body(schemas.NewItems, _BULK),
+        responses=problems(400, 404, 408, 409, 413, 422, 500, 503),
     )
     async def add_items(name: str, request: Request, replace: bool = False) -> Any:
         gallery = await off_the_loop(lambda: galleries.get(name))
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == NDJSON:
+        if media_type(request) == NDJSON:
             spool = await _store_stream(
                 lines_of(request, max_image_bytes * 4 // 3 + 2**20),
                 lambda lines: list(store_lines(gallery, lines, replace=replace)),
                 off_the_loop,
             )
-            return StreamingResponse(_sent(spool), media_type=NDJSON)
-        body = await read_body(request, schemas.NewItems)
-        results = await off_the_loop(lambda: list(store_items(gallery, body.items, replace=body.replace or replace)))
+            return StreamingResponse(sent(spool), media_type=NDJSON)
+        given = await read_body(request, schemas.NewItems)
+        results = await off_the_loop(lambda: list(store_items(gallery, given.items, replace=given.replace or replace)))
         return schemas.ItemResults(stored=sum(one.status == "stored" for one in results), results=results)
 
-    @router.get("/{name}/items", summary="List items by id")
+    @router.get("/{name}/items", summary="List items by id", responses=problems(404, 409, 422, 500))
     async def list_items(
         name: str,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -148,7 +149,7 @@ def gallery_routes(
 
         return await off_the_loop(run)
 
-    @router.get("/{name}/items/{id:path}", summary="Get an item")
+    @router.get("/{name}/items/{id:path}", summary="Get an item", responses=problems(404, 409, 422, 500))
     async def get_item(
         name: str,
         id: str,  # noqa: A002
@@ -160,7 +161,9 @@ def gallery_routes(
 
         return await off_the_loop(run)
 
-    @router.delete("/{name}/items/{id:path}", status_code=204, summary="Remove an item")
+    @router.delete(
+        "/{name}/items/{id:path}", status_code=204, summary="Remove an item", responses=problems(404, 409, 422, 500)
+    )
     async def delete_item(name: str, id: str) -> Response:  # noqa: A002
         await off_the_loop(lambda: galleries.get(name).delete([id]))
         return Response(status_code=204)
@@ -168,15 +171,16 @@ def gallery_routes(
     @router.post(
         "/{name}/search",
         summary="Find items by sentence, picture, stored item or vector, or a weighted sum of them",
-        openapi_extra=_takes(schemas.SearchRequest, **_FORM),
+        openapi_extra=body(schemas.SearchRequest, _FORM),
+        responses=problems(400, 404, 408, 409, 413, 422, 500, 503, 504),
     )
     async def search(name: str, request: Request) -> schemas.SearchResponse:
-        body = await read_search(request, max_image_bytes)
+        asked = await read_search(request, max_image_bytes)
 
         def run() -> schemas.SearchResponse:
             hits = galleries.get(name).search(
-                to_queries(body.queries), top_k=body.top_k, min_similarity=body.min_similarity, where=body.where,
-                exact=body.exact,
+                to_queries(asked.queries), top_k=asked.top_k, min_similarity=asked.min_similarity, where=asked.where,
+                exact=asked.exact,
             )  # fmt: skip
             return schemas.SearchResponse(hits=[schemas.HitObject.of(hit) for hit in hits])
 
@@ -185,22 +189,25 @@ def gallery_routes(
     @router.post(
         "/{name}/classify",
         summary="Re-label everything in it, from stored vectors",
-        openapi_extra=_takes(schemas.RelabelRequest),
+        openapi_extra=body(schemas.RelabelRequest),
+        responses=problems(400, 404, 409, 413, 422, 500, 504),
     )
     async def classify(name: str, request: Request) -> schemas.RelabelResponse:
-        body = await read_body(request, schemas.RelabelRequest)
-        labels = to_labels(body.labels, body.label_set, label_sets)
-        templates = None if body.templates is None else load_templates(body.templates, files=False)
+        asked = await read_body(request, schemas.RelabelRequest)
+        labels = await questions.label_set(asked.labels, asked.label_set)
+        templates = None if asked.templates is None else load_templates(asked.templates, files=False)
 
         def run() -> schemas.RelabelResponse:
-            wishes = Wishes(body.mode, body.threshold)
+            wishes = Wishes(asked.mode, asked.threshold)
             gallery = galleries.get(name)
-            counts = gallery.classify(labels, templates=templates, examples=body.examples, wishes=wishes)
+            counts = gallery.classify(labels, templates=templates, examples=asked.examples, wishes=wishes)
             return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts])
 
         return await over_the_whole(run)
 
-    @router.get("/{name}/duplicates", summary="Find near-duplicates, in groups")
+    @router.get(
+        "/{name}/duplicates", summary="Find near-duplicates, in groups", responses=problems(404, 409, 422, 500, 504)
+    )
     async def duplicates(
         name: str, min_similarity: Annotated[float, Query(gt=0, le=1)] = 0.95
     ) -> schemas.DuplicateGroups:
@@ -208,11 +215,19 @@ def gallery_routes(
             lambda: schemas.DuplicateGroups(groups=galleries.get(name).duplicates(min_similarity=min_similarity))
         )
 
-    @router.post("/{name}/verify", summary="Check the index against the database, and mend it")
+    @router.post(
+        "/{name}/verify",
+        summary="Check the index against the database, and mend it",
+        responses=problems(404, 409, 422, 500, 504),
+    )
     async def verify(name: str) -> schemas.VerificationObject:
         return await over_the_whole(lambda: schemas.VerificationObject.of(galleries.get(name).verify()))
 
-    @router.post("/{name}/compact", summary="Give back the room of deleted items, and build a large index anew")
+    @router.post(
+        "/{name}/compact",
+        summary="Give back the room of deleted items, and build a large index anew",
+        responses=problems(404, 409, 422, 500, 504),
+    )
     async def compact(name: str) -> schemas.GalleryInfo:
         def run() -> schemas.GalleryInfo:
             gallery = galleries.get(name)
@@ -231,31 +246,9 @@ def _summary(galleries: OpenGalleries, name: str) -> schemas.GalleryObject:
         return schemas.GalleryObject(name=name, problem=describe(error))
 
 
-def closing(galleries: OpenGalleries) -> Any:
-    """Make a lifespan that closes the galleries when the server stops.
-
-    Parameters
-    ----------
-    galleries : OpenGalleries
-        What to close.
-
-    Returns
-    -------
-    callable
-        For FastAPI's ``lifespan``.
-    """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await run_sync(galleries.close)
-
-    return lifespan
-
-
 async def _store_stream(lines: AsyncIterator[bytes], store: Callable[[list[bytes]], list[Any]], run: Any) -> Any:
     """Store lines some dozens at a time as they come; give the results, one a line, in a file."""
-    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 (closed when it has been sent)
+    spool = spooled()
     waiting: list[bytes] = []
 
     async def flush() -> None:
@@ -274,14 +267,6 @@ async def _store_stream(lines: AsyncIterator[bytes], store: Callable[[list[bytes
         raise
     spool.seek(0)
     return spool
-
-
-async def _sent(spool: Any) -> AsyncIterator[bytes]:
-    try:
-        while chunk := await run_sync(spool.read, 64 * 1024):
-            yield chunk
-    finally:
-        spool.close()
 
 
 def _json(text: str | None) -> Any:

@@ -6,10 +6,8 @@ import base64
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from zeroshot.encoders import FloatArray
@@ -20,33 +18,8 @@ from zeroshot.gallery.queries import unit_vector
 from zeroshot.images import ImageLimits
 from zeroshot.images.sources import open_source
 from zeroshot.service.gallery_schemas import ItemResult, NewItem, QueryObject, SearchRequest
-from zeroshot.service.problems import RequestError, describe, from_validation
-from zeroshot.service.requests import read_form, to_source
-
-BodyT = TypeVar("BodyT", bound=BaseModel)
-
-
-async def read_body(request: Request, model: type[BodyT]) -> BodyT:
-    """Read a JSON body.
-
-    Parameters
-    ----------
-    request : Request
-        With a JSON object.
-    model : type
-        What it has to be.
-
-    Returns
-    -------
-    BaseModel
-        Validated.
-
-    Raises
-    ------
-    RequestError
-        If it is not JSON, or not of that form.
-    """
-    return _parsed(await request.body(), model)
+from zeroshot.service.problems import RequestError, describe
+from zeroshot.service.requests import media_type, parse_json, read_body, read_form, to_source, validated
 
 
 async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
@@ -69,9 +42,9 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
     RequestError
         If the body is of another type, or not of the documented form.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if media_type(request) != "multipart/form-data":
         return await read_body(request, SearchRequest)
-    content, form = await read_form(request, max_image_bytes)
+    (content, *_), form = await read_form(request, max_image_bytes)
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
     query = {"image": base64.b64encode(content).decode()}
     numbers = {"top_k": int, "min_similarity": float}
@@ -81,42 +54,7 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
         raise RequestError(
             422, "invalid-request", f"A field of the form is malformed: {error}.", "See /docs."
         ) from error
-    return _validated({"queries": [query], **others}, SearchRequest)
-
-
-async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Split a streamed body into lines.
-
-    Parameters
-    ----------
-    request : Request
-        NDJSON.
-    max_bytes : int
-        Longest line.
-
-    Yields
-    ------
-    bytes
-        Lines that are not blank.
-
-    Raises
-    ------
-    RequestError
-        If a line is too long.
-    """
-    rest = bytearray()
-    async for chunk in request.stream():
-        *ends, tail = chunk.split(b"\n")
-        for end in ends:
-            rest += end
-            if rest.strip():
-                yield bytes(rest)
-            rest.clear()
-        rest += tail
-        if len(rest) > max_bytes:
-            raise RequestError(413, "body-too-large", f"A line has more than {max_bytes:,} bytes.", "Send less.")
-    if rest.strip():
-        yield bytes(rest)
+    return validated({"queries": [query], **others}, SearchRequest)
 
 
 def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
@@ -169,7 +107,7 @@ def store_lines(gallery: Gallery, lines: Sequence[bytes], *, replace: bool) -> I
     entries: list[NewItem | ZeroshotError] = []
     for line in lines:
         try:
-            entries.append(_parsed(line, NewItem))
+            entries.append(validated(parse_json(line), NewItem))
         except RequestError as error:
             entries.append(error)
     yield from store_items(gallery, entries, replace=replace)
@@ -234,20 +172,3 @@ def _prepared(gallery: Gallery, entry: NewItem) -> tuple[Item, bytes | FloatArra
         return Item(entry.id or sha256, entry.uri, sha256, width, height, len(content), None, entry.metadata), content
     except ZeroshotError as error:
         return error
-
-
-def _parsed(body: bytes, model: type[BodyT]) -> BodyT:
-    try:
-        fields: Any = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(
-            400, "invalid-json", f"The body is not valid JSON: {error}.", "Send a JSON object."
-        ) from error
-    return _validated(fields, model)
-
-
-def _validated(fields: object, model: type[BodyT]) -> BodyT:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise from_validation(error) from error

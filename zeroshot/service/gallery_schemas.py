@@ -9,17 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from zeroshot.gallery import GallerySummary, Hit, Item, LabelCount, Statistics, Verification
 from zeroshot.labels import LabelEntry
 from zeroshot.service.problems import Problem
+from zeroshot.service.schemas import Strict
 
 Where = Annotated[
     dict[str, Any] | None,
     Field(description='A condition on metadata: {"year": {"gte": 2020}, "colour": "red"}.'),
 ]
-
-
-class Strict(BaseModel):
-    """A request in which an unknown field is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class NewGallery(Strict):

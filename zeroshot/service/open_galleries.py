@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import GalleryExists
 from zeroshot.gallery import Gallery, delete_gallery
 from zeroshot.gallery.catalogue import gallery_folder
 from zeroshot.gallery.database import DATABASE
+from zeroshot.images import ImageLimits
 
 
 class OpenGalleries:
@@ -19,13 +20,19 @@ class OpenGalleries:
     ----------
     home : Path
         ZEROSHOT_HOME.
-    classifier : ZeroShotClassifier
-        Its encoder, limits and text cache are the galleries' too.
+    encoder : Encoder
+        Embeds pictures and queries.
+    limits : ImageLimits
+        Limits on each picture.
+    cache : TextCache or None
+        Keeps embedded texts.
     """
 
-    def __init__(self, home: Path, classifier: ZeroShotClassifier) -> None:
+    def __init__(self, home: Path, encoder: Encoder, *, limits: ImageLimits, cache: TextCache | None) -> None:
         self.home = home
-        self._classifier = classifier
+        self._encoder = encoder
+        self._limits = limits
+        self._cache = cache
         self._open: dict[str, tuple[tuple[int, int], Gallery]] = {}
         self._lock = threading.Lock()
 
@@ -62,10 +69,7 @@ class OpenGalleries:
                 known[1].close()  # another process has deleted it and made another
                 known = None
             if known is None:
-                classifier = self._classifier
-                gallery = Gallery(
-                    self.home, name, classifier.encoder, create=create, limits=classifier.limits, cache=classifier.cache
-                )
+                gallery = Gallery(self.home, name, self._encoder, create=create, limits=self._limits, cache=self._cache)
                 gallery.build_in_background()  # its index may be missing or damaged
                 known = self._open[name] = _identity(path), gallery
             return known[1]
@@ -89,6 +93,11 @@ class OpenGalleries:
             if known is not None:
                 known[1].close()
             delete_gallery(self.home, name)
+
+    def counts(self) -> dict[str, int]:
+        """How many items each open gallery has; one that is being opened or deleted is waited for."""
+        with self._lock:
+            return {name: len(gallery) for name, (_, gallery) in self._open.items()}
 
     def close(self) -> None:
         """Close them all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -32,21 +33,28 @@ STATUS: dict[type[Exception], int] = {
     errors.LabelSetExists: 409,
     errors.LabelSetRefused: 422,
     errors.UnknownModel: 404,
+    errors.Overloaded: 503,
+    errors.DeadlineExceeded: 504,
+    errors.WorkerLost: 503,
     errors.ZeroshotError: 500,
 }
 """HTTP status of each error class; a class without an entry takes its nearest ancestor's."""
 
-_TITLES = {
+TITLES = {
     400: "The request cannot be understood",
+    401: "Who asks is not known",
     403: "Refused",
     404: "There is no such thing",
     405: "The method is not allowed here",
+    408: "The request did not come in time",
     409: "In conflict with what is there",
     413: "Too large",
     415: "The content type is not accepted",
     422: "The request cannot be used",
+    429: "Too many requests",
     500: "Something failed on our side",
-    503: "Not ready",
+    503: "Not now",
+    504: "Not in time",
 }
 
 
@@ -108,7 +116,7 @@ def problem(status: int, slug: str, detail: str, *, field: str | None = None, he
     """
     body = Problem(
         type=f"urn:zeroshot:problem:{slug}",
-        title=_TITLES.get(status, "Error"),
+        title=TITLES.get(status, "Error"),
         status=status,
         detail=detail,
         field=field,
@@ -137,7 +145,7 @@ def describe(error: errors.ZeroshotError) -> Problem:
         status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         slug, field = error.type, error.field or ("image" if isinstance(error, errors.ImageError) else None)
     return Problem(
-        type=f"urn:zeroshot:problem:{slug}", title=_TITLES.get(status, "Error"), status=status, detail=str(error),
+        type=f"urn:zeroshot:problem:{slug}", title=TITLES.get(status, "Error"), status=status, detail=str(error),
         field=field,
     )  # fmt: skip
 
@@ -183,9 +191,11 @@ def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:  # n
     if not isinstance(error, errors.ZeroshotError):
         raise error
     body = describe(error)
-    if body.status >= 500:
+    if body.status >= 500 and not isinstance(error, errors.ServiceError):
         _LOG.error("%s", error, exc_info=error)
-    return problem(body.status, body.type.rpartition(":")[2], body.detail, field=body.field)
+    retry = math.ceil(getattr(error, "retry_after_s", 1.0))
+    headers = {"Retry-After": str(retry)} if body.status == 503 else None
+    return problem(body.status, body.type.rpartition(":")[2], body.detail, field=body.field, headers=headers)
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

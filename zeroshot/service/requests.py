@@ -1,65 +1,58 @@
-"""From an HTTP request to a picture and labels: JSON or multipart, bounded before it is read."""
+"""From an HTTP request to pictures and a question: JSON, a form, or the picture itself."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from zeroshot.images import ImageSource, decode_base64
-from zeroshot.labels import LabelEntry, LabelSet, LabelSetStore, find_label_set, parse_labels
-from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Wishes
-from zeroshot.service.problems import RequestError, from_validation, problem
-from zeroshot.service.schemas import ClassifyRequest
+from zeroshot.service.problems import RequestError, from_validation
+from zeroshot.service.schemas import ClassifyRequest, Question
 
-_ROOM_FOR_LABELS = 32 * 2**20  # 10,000 labels of 1,000 characters, escaped
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_LISTS = ("labels", "templates")
 
 
 @dataclass(frozen=True)
 class ClassifyJob:
-    """A request, read and validated, its picture not yet decoded.
+    """A request, read and validated, its pictures not yet decoded.
 
     Parameters
     ----------
-    image : ImageSource
-        Bytes, data URI or URL.
-    labels : LabelSet
-        The classes.
-    templates : TemplateSet or None
-        None leaves the choice to the label set or the encoder.
-    top_k : int or None
-        How many labels to answer with.
-    wishes : Wishes
-        Mode, threshold and temperature.
+    sources : list of ImageSource
+        Bytes, data URIs or URLs; what is no base64 is there as it came, and refused with the others that are bad.
+    question : Question
+        The labels, and how they are asked about.
+    is_single : bool
+        Whether one picture was given by itself, rather than in a list.
     """
 
-    image: ImageSource
-    labels: LabelSet
-    templates: TemplateSet | None
-    top_k: int | None
-    wishes: Wishes
+    sources: list[str | bytes]
+    question: Question
+    is_single: bool
 
 
-async def read_classify_job(request: Request, max_image_bytes: int, store: LabelSetStore) -> ClassifyJob:
+async def read_classify_job(request: Request, max_image_bytes: int, max_images: int) -> ClassifyJob:
     """Read a request to classify.
 
     Parameters
     ----------
     request : Request
-        JSON or multipart.
+        JSON, multipart, or a picture with its options in the query.
     max_image_bytes : int
         Largest part of a multipart body.
-    store : LabelSetStore
-        Stored label sets.
+    max_images : int
+        Most pictures.
 
     Returns
     -------
@@ -70,35 +63,52 @@ async def read_classify_job(request: Request, max_image_bytes: int, store: Label
     ------
     RequestError
         If the body is of another type, malformed, or not of the documented form.
-    LabelError
-        If the labels cannot be used.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/json" or (
-        content_type.startswith("application/") and content_type.endswith("+json")
-    ):
-        fields = await _read_json(request)
-        body = _validated(fields)
-        image: ImageSource = to_source(body.image)
+    content_type = media_type(request)
+    if is_json(content_type):
+        job = _from_json(await read_json(request))
     elif content_type == "multipart/form-data":
-        image, body = await _read_multipart(request, max_image_bytes)
+        job = await _from_form(request, max_image_bytes, max_images)
+    elif content_type.startswith("image/") or content_type == "application/octet-stream":
+        question = validated(_options(request.query_params), Question)
+        job = ClassifyJob([await request.body()], question, is_single=True)
     else:
         raise RequestError(
             415,
             "unsupported-content-type",
             f"The content type is {content_type or 'missing'}.",
-            "Send application/json or multipart/form-data.",
+            "Send application/json, multipart/form-data, or the picture itself as image/jpeg or another image type.",
         )
-    return _to_job(image, body, store)
+    if len(job.sources) > max_images:
+        raise RequestError(
+            422,
+            "invalid-request",
+            f"There are {len(job.sources)} pictures; {max_images} are the most in one request.",
+            "Send them to /v1/classify/stream, or raise ZEROSHOT_MAX_IMAGES_PER_REQUEST.",
+            "images",
+        )
+    return job
 
 
-def to_source(text: str) -> ImageSource:
+def media_type(request: Request) -> str:
+    """Give the content type without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a content type is one of JSON's."""
+    return content_type == "application/json" or (
+        content_type.startswith("application/") and content_type.endswith("+json")
+    )
+
+
+def to_source(given: str | bytes) -> ImageSource:
     """Tell base64 from a data URI and a URL.
 
     Parameters
     ----------
-    text : str
-        A picture in JSON.
+    given : str or bytes
+        A picture in JSON; bytes are a picture already.
 
     Returns
     -------
@@ -110,59 +120,118 @@ def to_source(text: str) -> ImageSource:
     ImageUnreadable
         If it is none of them.
     """
-    if text[:5].lower() == "data:" or text.lower().startswith(("http://", "https://")):
-        return text
-    return decode_base64(text)
+    if isinstance(given, bytes) or is_uri(given):
+        return given
+    return decode_base64(given)
 
 
-def to_labels(labels: Sequence[str | LabelEntry] | None, label_set: str | None, store: LabelSetStore) -> LabelSet:
-    """Take the labels from whichever of the two fields was given.
+def is_uri(text: str) -> bool:
+    """Whether a picture in JSON is a data URI or a URL."""
+    return text[:5].lower() == "data:" or text[:8].lower().startswith(("http://", "https://"))
+
+
+async def read_json(request: Request) -> object:
+    """Read a body as JSON.
 
     Parameters
     ----------
-    labels : sequence of str or LabelEntry, or None
-        Inline labels.
-    label_set : str or None
-        A label set's name.
-    store : LabelSetStore
-        Stored label sets.
+    request : Request
+        Any.
 
     Returns
     -------
-    LabelSet
-        Validated.
+    object
+        What it says.
 
     Raises
     ------
     RequestError
-        If neither was given, or both.
-    LabelError
-        If the labels cannot be used.
-    DefinitionNotFound
-        If there is no such label set.
+        If it is not JSON.
     """
-    if (labels is None) == (label_set is None):
-        given = "neither" if labels is None else "both"
-        raise RequestError(
-            422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
-        )
-    if label_set is not None:
-        return find_label_set(label_set, store, files=False)
-    items = [one for item in labels or [] for one in ([item] if isinstance(item, str) else item.to_labels())]
-    return LabelSet("custom", parse_labels(items, at_least=1))
+    return parse_json(await request.body())
 
 
-async def _read_json(request: Request) -> object:
+def parse_json(body: bytes) -> object:
+    """Parse JSON.
+
+    Parameters
+    ----------
+    body : bytes
+        Any.
+
+    Returns
+    -------
+    object
+        What it says.
+
+    Raises
+    ------
+    RequestError
+        If it is not JSON.
+    """
     try:
-        return json.loads(await request.body())
+        return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(
             400, "invalid-json", f"The body is not valid JSON: {error}.", "Send a JSON object."
         ) from error
 
 
-async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, FormData]:
-    """Read a form with a file named ``image``.
+async def read_body(request: Request, model: type[ModelT]) -> ModelT:
+    """Read a JSON body of a known form.
+
+    Parameters
+    ----------
+    request : Request
+        With a JSON object.
+    model : type
+        What it has to be.
+
+    Returns
+    -------
+    BaseModel
+        Validated.
+
+    Raises
+    ------
+    RequestError
+        If it is not JSON, or not of that form.
+    """
+    return validated(await read_json(request), model)
+
+
+def validated(fields: object, model: type[ModelT]) -> ModelT:
+    """Hold fields to a form.
+
+    Parameters
+    ----------
+    fields : object
+        Parsed JSON.
+    model : type
+        What it has to be.
+
+    Returns
+    -------
+    BaseModel
+        Validated.
+
+    Raises
+    ------
+    RequestError
+        If it is not of that form; the first field at fault is named.
+    """
+    if not isinstance(fields, dict):
+        raise RequestError(
+            422, "invalid-request", f"The body is a JSON {_json_type(fields)}, not an object.", 'Send {"image": ...}.'
+        )
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+async def read_form(request: Request, max_image_bytes: int, max_images: int = 1) -> tuple[list[bytes], FormData]:
+    """Read a form with files named ``image``.
 
     Parameters
     ----------
@@ -170,11 +239,13 @@ async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, Form
         Multipart.
     max_image_bytes : int
         Largest part.
+    max_images : int
+        Most files.
 
     Returns
     -------
-    (bytes, FormData)
-        The picture, and everything.
+    (list of bytes, FormData)
+        The pictures, and everything.
 
     Raises
     ------
@@ -182,13 +253,13 @@ async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, Form
         If it is no form, or there is no picture in it.
     """
     try:
-        form = await request.form(max_files=1, max_fields=20_000, max_part_size=max_image_bytes)
+        form = await request.form(max_files=max_images, max_fields=20_000, max_part_size=max_image_bytes)
     except HTTPException as error:
         raise RequestError(
-            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send one picture."
+            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send pictures as files."
         ) from error
-    upload = form.get("image")
-    if not isinstance(upload, UploadFile):
+    uploads = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
+    if not uploads:
         raise RequestError(
             422,
             "invalid-request",
@@ -196,101 +267,67 @@ async def read_form(request: Request, max_image_bytes: int) -> tuple[bytes, Form
             "For example: curl -F image=@cat.jpg",
             "image",
         )
-    content = await upload.read()
+    contents = [await upload.read() for upload in uploads]
     await form.close()
-    return content, form
+    return contents, form
 
 
-async def _read_multipart(request: Request, max_image_bytes: int) -> tuple[bytes, ClassifyRequest]:
-    content, form = await read_form(request, max_image_bytes)
-    fields: dict[str, object] = {"image": ""}
-    for name in form:
-        if name == "image":
-            continue
-        values = [value for value in form.getlist(name) if isinstance(value, str)]
-        many = name in ("labels", "templates") and not (name == "templates" and len(values) == 1)
-        fields[name] = (_split(values) if name == "labels" else values) if many else values[0] if values else None
+def _from_json(fields: object) -> ClassifyJob:
+    body = validated(fields, ClassifyRequest)
+    if (body.image is None) == (body.images is None):
+        given = "neither" if body.image is None else "both"
+        field = "image" if isinstance(fields, dict) and "image" in fields else None
+        raise RequestError(
+            422, "invalid-request", f"'image' or 'images' is needed; {given} was given.", "Give one.", field or "image"
+        )
+    sources: list[str | bytes] = [body.image] if body.image is not None else list(body.images or ())
+    return ClassifyJob(sources, body, is_single=body.image is not None)
+
+
+async def _from_form(request: Request, max_image_bytes: int, max_images: int) -> ClassifyJob:
+    contents, form = await read_form(request, max_image_bytes, max_images)
+    texts = {name: [one for one in form.getlist(name) if isinstance(one, str)] for name in form if name != "image"}
+    question = validated(_from_texts(texts), Question)
+    return ClassifyJob(list(contents), question, is_single=len(contents) == 1)
+
+
+def _options(query: Any) -> dict[str, object]:
+    return _from_texts({name: query.getlist(name) for name in query})
+
+
+def _from_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    """Fields that came as texts, each perhaps several times, in the types of JSON."""
+    fields: dict[str, object] = {}
+    for name, values in texts.items():
+        if name == "labels":
+            fields[name] = _split(values)
+        elif name in _LISTS and len(values) != 1:
+            fields[name] = list(values)
+        else:
+            fields[name] = values[0] if values else None
     top_k = fields.get("top_k")
-    if isinstance(top_k, str) and top_k.strip().isdecimal():
+    if isinstance(top_k, str) and top_k.strip().isdecimal() and len(top_k) < 20:
         fields["top_k"] = int(top_k)
     for name in ("threshold", "temperature"):
         value = fields.get(name)
         if isinstance(value, str):
             with suppress(ValueError):
                 fields[name] = float(value)
-    return content, _validated(fields)
+    return fields
 
 
 def _split(values: Sequence[str]) -> list[str]:
-    """One label per field; or, from a single field, comma-separated."""
+    """One label per value; or, from a single one, comma-separated."""
     if len(values) != 1:
         return list(values)
-    return next(csv.reader(values, skipinitialspace=True), [])
-
-
-def _validated(fields: object) -> ClassifyRequest:
-    if not isinstance(fields, dict):
-        raise RequestError(
-            422, "invalid-request", f"The body is a JSON {_json_type(fields)}, not an object.", 'Send {"image": ...}.'
-        )
     try:
-        return ClassifyRequest.model_validate(fields, strict=True)
-    except ValidationError as error:
-        raise from_validation(error) from error
+        return next(csv.reader(values, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise RequestError(
+            422, "invalid-request", f"labels: {error}.", "Repeat the field per label.", "labels"
+        ) from error
 
 
 def _json_type(value: object) -> str:
     names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
     return names.get(type(value), "null")
-
-
-def _to_job(image: ImageSource, body: ClassifyRequest, store: LabelSetStore) -> ClassifyJob:
-    labels = to_labels(body.labels, body.label_set, store)
-    templates = None if body.templates is None else load_templates(body.templates, files=False)
-    return ClassifyJob(image, labels, templates, body.top_k, Wishes(body.mode, body.threshold, body.temperature))
-
-
-class BodyLimit:
-    """ASGI middleware that answers 413 to a body over the limit, without reading past it.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        What it wraps.
-    max_image_bytes : int
-        The largest picture; base64 and labels are allowed for on top.
-    """
-
-    def __init__(self, app: ASGIApp, max_image_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_image_bytes * 4 // 3 + _ROOM_FOR_LABELS
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, counting."""
-        if scope["type"] != "http" or _is_stream(scope):
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await problem(413, "body-too-large", self._message())(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.max_bytes:
-                raise RequestError(413, "body-too-large", self._message())
-            return message
-
-        await self.app(scope, counted, send)
-
-    def _message(self) -> str:
-        return f"The body has more than {self.max_bytes:,} bytes. Send less, or raise ZEROSHOT_MAX_IMAGE_BYTES."
-
-
-def _is_stream(scope: Scope) -> bool:
-    """Whether the body is lines, which are bounded one by one as they are read."""
-    content_type: bytes = dict(scope["headers"]).get(b"content-type", b"")
-    return scope["path"].endswith("/items") and content_type.lower().startswith(b"application/x-ndjson")

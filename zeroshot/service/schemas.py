@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""What goes over the wire to classify pictures."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.labels import LabelEntry, LabelSet, Mode
 from zeroshot.scoring import Classification, Prediction
+from zeroshot.service.problems import Problem
 
-_PIXEL = (  # a red pixel
+PIXEL = (  # a red pixel
     "data:image/png;base64,"
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 
+ModeName = Literal["multiclass", "binary", "multilabel", "hierarchical"]
+Threshold = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 
-class ClassifyRequest(BaseModel):
-    """One picture, and the labels to rank."""
+
+class Strict(BaseModel):
+    """A request in which an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Question(Strict):
+    """The labels, and how they are asked about."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"image": _PIXEL, "labels": ["cat", "dog", "a cup of coffee"], "top_k": 2}]},
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"labels": ["cat", "dog"], "top_k": 1}]}
     )
 
-    image: str = Field(description="The picture's bytes in base64, or a data URI.")
     labels: list[str | LabelEntry] | None = Field(
         None, description="At least two labels (one will do for binary and multilabel); or give `label_set`."
     )
@@ -32,19 +41,41 @@ class ClassifyRequest(BaseModel):
         description="A stored or shipped label set's name, instead of `labels`; 'pets@3' is the third version of pets.",
         examples=["cifar10"],
     )
-    mode: Literal["multiclass", "binary", "multilabel", "hierarchical"] | None = Field(
+    mode: ModeName | None = Field(
         None, description="What kind of answer. Default: the label set's; hierarchical where a label has a parent."
     )
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    threshold: Threshold | None = Field(
         None, description="Score that a label needs to be the answer; below it the answer is unknown (no labels)."
     )
-    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
-        None, description="Divides the logits. Default: what was calibrated, or 1."
-    )
+    temperature: Temperature | None = Field(None, description="Divides the logits. Default: what was calibrated, or 1.")
     templates: str | list[str] | None = Field(
         None, description="A template set's name, or templates with one {} each. Default: what the model recommends."
     )
     top_k: Annotated[int, Field(ge=1)] | None = Field(None, description="How many labels to return. Default: all.")
+
+
+class ClassifyRequest(Question):
+    """One picture or several, and the labels to rank."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"image": PIXEL, "labels": ["cat", "dog", "a cup of coffee"], "top_k": 2}]},
+    )
+
+    image: str | None = Field(
+        None, description="The picture's bytes in base64, a data URI, or a URL where the server fetches any."
+    )
+    images: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None, description="Several pictures instead of `image`; each is answered or refused by itself, in `results`."
+    )
+
+
+class StreamLine(Strict):
+    """One picture of a stream."""
+
+    image: str = Field(description="As in `ClassifyRequest`.")
+    id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
 
 
 class PredictionObject(BaseModel):
@@ -57,10 +88,10 @@ class PredictionObject(BaseModel):
     @classmethod
     def of(cls, prediction: Prediction) -> PredictionObject:
         """Put a prediction into the wire's form."""
-        return cls(label=prediction.label, score=prediction.score, similarity=prediction.similarity)
+        return cls.model_construct(label=prediction.label, score=prediction.score, similarity=prediction.similarity)
 
 
-class ClassifyResponse(BaseModel):
+class Answer(BaseModel):
     """The labels, best first."""
 
     mode: Mode = Field(description="What was asked.")
@@ -71,9 +102,9 @@ class ClassifyResponse(BaseModel):
     model: str = Field(description="The model spec that answered.", examples=["tiny"])
 
     @classmethod
-    def of(cls, answer: Classification, label_set: LabelSet, model: str) -> ClassifyResponse:
+    def of(cls, answer: Classification, label_set: LabelSet, model: str) -> Answer:
         """Put an answer into the wire's form."""
-        return cls(
+        return cls.model_construct(
             mode=answer.mode,
             labels=list(answer.labels),
             predictions=[PredictionObject.of(p) for p in answer.predictions],
@@ -83,28 +114,64 @@ class ClassifyResponse(BaseModel):
         )
 
 
+class Refusal(BaseModel):
+    """Why one picture of several has no answer."""
+
+    problem: Problem
+
+
+class Answers(BaseModel):
+    """One answer or refusal per picture, in order."""
+
+    results: list[Answer | Refusal]
+
+
+class StreamAnswer(BaseModel):
+    """One line of a stream's answers: of one picture, an `answer` or a `problem`."""
+
+    index: int = Field(description="Which picture, from 0.")
+    id: str | None = Field(None, description="As it was given.")
+    answer: Answer | None = None
+    problem: Problem | None = None
+
+
 class Health(BaseModel):
     """Whether the service is up."""
 
     status: str = Field(examples=["ok"])
 
 
+_OPTIONS: dict[str, Any] = {
+    "labels": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Repeat it per label, or give it once with comma-separated labels.",
+    },
+    "label_set": {"type": "string"},
+    "templates": {"type": "array", "items": {"type": "string"}},
+    "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
+    "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+    "temperature": {"type": "number", "minimum": 1e-6, "maximum": 1e6},
+    "top_k": {"type": "integer", "minimum": 1},
+}
+
 MULTIPART_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["image"],
     "properties": {
-        "image": {"type": "string", "format": "binary", "description": "The picture."},
-        "labels": {
+        "image": {
             "type": "array",
-            "items": {"type": "string"},
-            "description": "Repeat the field per label, or give one field with comma-separated labels.",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "description": "The picture; several of them are answered in `results`.",
         },
-        "label_set": {"type": "string"},
-        "templates": {"type": "array", "items": {"type": "string"}},
-        "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
-        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
-        "temperature": {"type": "number"},
-        "top_k": {"type": "integer", "minimum": 1},
+        **_OPTIONS,
     },
 }
 """The multipart form of `ClassifyRequest`."""
+
+QUERY_PARAMETERS: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "required": False, "schema": schema, "description": "For a body that is a picture."}
+    for name, schema in _OPTIONS.items()
+]
+"""The options of a request whose body is the picture itself."""

@@ -1,0 +1,271 @@
+"""Micro-batching: pictures that arrive while a batch runs form the next one; no timer holds up an idle encoder.
+
+One thread owns the encoder's image tower. A batch that fails is tried picture by picture, so that one picture's fault
+is its own; whatever ends the thread is told to every picture it had in hand, and ``health`` says so until it is started
+again. It knows arrays, futures and time; it does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost
+
+_WANTED_BATCH_S = 1.0  # a batch is kept small enough to take no longer, for those who wait behind it
+_MEMORY = 0.2  # weight of the newest batch in the running mean of seconds per picture
+
+Health = Literal["ok", "stalled", "dead"]
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A picture on its way through the encoder.
+
+    Parameters
+    ----------
+    pixels : ndarray of float32, shape (3, height, width)
+        Preprocessed.
+    future : Future
+        Gets the vector, or why there is none; cancelling it before its batch begins frees its place.
+    deadline : float
+        On the clock of ``time.monotonic``: a job that is still waiting then is dropped.
+    arrived : float
+        When it was submitted, on the same clock.
+    started : float
+        When its batch began, on the same clock; 0 before.
+    """
+
+    pixels: FloatArray
+    future: Future[FloatArray]
+    deadline: float
+    arrived: float = field(default_factory=time.monotonic)
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What a finished batch was like, for the metrics.
+
+    Parameters
+    ----------
+    size : int
+        Pictures in it.
+    waited_s : sequence of float
+        How long each had waited.
+    took_s : float
+        How long the encoder took.
+    """
+
+    size: int
+    waited_s: Sequence[float]
+    took_s: float
+
+
+class Batcher:
+    """The thread that encodes, and the queue before it.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Embeds pictures.
+    max_batch : int
+        Most pictures encoded at once.
+    max_waiting : int
+        Most pictures that wait; one more is refused.
+    stall_s : float
+        Seconds after which a running batch counts as stalled.
+    on_batch : callable or None
+        Called with a ``BatchReport`` after each batch, in the encoder's thread.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        max_batch: int = 16,
+        max_waiting: int = 128,
+        stall_s: float = 10.0,
+        on_batch: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        self.encoder = encoder
+        self.max_batch = max_batch
+        self.max_waiting = max_waiting
+        self.stall_s = stall_s
+        self.picture_s = 0.0  # running mean of seconds per picture
+        self.batches = 0
+        self.restarts = 0
+        self._on_batch = on_batch
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._busy_since: float | None = None
+        self._closed = False
+        self._thread = self._start()
+
+    @property
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        return len(self._waiting)
+
+    @property
+    def health(self) -> Health:
+        """Whether the thread is there and gets on with its work."""
+        if not self._thread.is_alive():
+            return "dead"
+        since = self._busy_since
+        return "stalled" if since is not None and time.monotonic() - since > self.stall_s else "ok"
+
+    @property
+    def wait_s(self) -> float:
+        """How long a picture that came now would wait, in seconds, by what pictures took lately."""
+        return (len(self._waiting) + self.max_batch) * self.picture_s
+
+    def submit(self, job: Job, *, urgent: bool = False, patient: bool = False) -> None:
+        """Put a picture in the queue.
+
+        Parameters
+        ----------
+        job : Job
+            Its future is resolved from the encoder's thread.
+        urgent : bool
+            Whether it goes before the others and beyond the bound, as a health probe must.
+        patient : bool
+            Whether to hold up the calling thread, until the job's deadline, rather than be refused: for bulk work.
+
+        Raises
+        ------
+        Overloaded
+            If `max_waiting` pictures wait already, or the batcher is closed.
+        """
+        with self._changed:
+            while patient and not self._closed and len(self._waiting) >= self.max_waiting:
+                if not self._changed.wait(max(0.0, job.deadline - time.monotonic())):
+                    break
+            if self._closed or (len(self._waiting) >= self.max_waiting and not urgent):
+                raise Overloaded(f"{len(self._waiting)} pictures are waiting.", retry_after_s=self.wait_s)
+            if urgent:
+                self._waiting.appendleft(job)
+            else:
+                self._waiting.append(job)
+            self._changed.notify_all()
+        job.future.add_done_callback(lambda future: self._forget(job) if future.cancelled() else None)
+
+    def restart(self) -> None:
+        """Start a new thread where the old one has died; what waits is still there."""
+        with self._changed:
+            if not self._closed and not self._thread.is_alive():
+                self.restarts += 1
+                self._thread = self._start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Finish what waits, and end the thread.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Most seconds to wait for it; what has not begun then is given up.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Tell every picture that waits that there will be no answer."""
+        with self._changed:
+            jobs = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in jobs:
+            _fail(job, WorkerLost("The encoder has stopped.", "Try again."))
+
+    def _start(self) -> threading.Thread:
+        self._busy_since = None
+        thread = threading.Thread(target=self._work, name="zeroshot-encoder", daemon=True)
+        thread.start()
+        return thread
+
+    def _forget(self, job: Job) -> None:
+        with self._changed:
+            try:
+                self._waiting.remove(job)
+            except ValueError:
+                return  # its batch has begun
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            batch = self._take()
+            if batch is None:
+                return
+            try:
+                self._encode(batch)
+            finally:  # also when the thread is being ended from outside
+                self._busy_since = None
+                for job in batch:
+                    _fail(job, WorkerLost("The encoder's thread was lost.", "Try again."))
+
+    def _take(self) -> list[Job] | None:
+        """Wait for pictures, and take as many as make a batch; None when there is no more to do."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            most = self.max_batch
+            if self.picture_s > 0:
+                most = max(1, min(most, int(_WANTED_BATCH_S / self.picture_s)))
+            batch: list[Job] = []
+            late: list[Job] = []
+            now = time.monotonic()
+            while self._waiting and len(batch) < most:
+                job = self._waiting.popleft()
+                if job.deadline < now:
+                    late.append(job)
+                elif job.future.set_running_or_notify_cancel():
+                    batch.append(job)
+            self._busy_since = now
+            self._changed.notify_all()
+        for job in late:
+            _fail(job, DeadlineExceeded("The picture's turn did not come in time.", "Try again, or allow more time."))
+        return batch
+
+    def _encode(self, batch: list[Job]) -> None:
+        if not batch:
+            return
+        start = time.monotonic()
+        for job in batch:
+            job.started = start
+        try:
+            rows = self.encoder.encode_pixels(np.stack([job.pixels for job in batch]))
+        except Exception as error:  # whatever the model's runtime raises is the answer of the picture it is about
+            if len(batch) == 1:
+                _fail(batch[0], error)
+                return
+            for job in batch:
+                self._busy_since = time.monotonic()
+                self._encode([job])
+            return
+        self.batches += 1
+        took = time.monotonic() - start
+        each = took / len(batch)
+        self.picture_s = each if self.picture_s == 0 else (1 - _MEMORY) * self.picture_s + _MEMORY * each
+        for job, row in zip(batch, rows, strict=True):
+            job.future.set_result(row)
+        if self._on_batch is not None:
+            self._on_batch(BatchReport(len(batch), [start - job.arrived for job in batch], took))
+
+
+def _fail(job: Job, error: BaseException) -> None:
+    with suppress(InvalidStateError):  # it has its answer, or nobody waits for one
+        job.future.set_exception(error)

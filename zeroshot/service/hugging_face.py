@@ -1,0 +1,87 @@
+"""Zero-shot image classification in the schema of Hugging Face's inference API, for its clients as they are."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from zeroshot.service.context import timed
+from zeroshot.service.documents import body, problems
+from zeroshot.service.pipeline import Pipeline
+from zeroshot.service.questions import Questions
+from zeroshot.service.requests import read_body, to_source
+from zeroshot.service.schemas import PIXEL, Question
+
+
+class HuggingFaceParameters(BaseModel):
+    """Labels and a template."""
+
+    candidate_labels: list[str] = Field(description="At least two.")
+    hypothesis_template: str | None = Field(
+        None, description="One template with one {}. Default: what the model recommends."
+    )
+
+
+class HuggingFaceRequest(BaseModel):
+    """A picture and its labels, in Hugging Face's schema; what else a client sends is not looked at."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"inputs": PIXEL.partition(",")[2], "parameters": {"candidate_labels": ["cat", "dog"]}}]
+        }
+    )
+
+    inputs: str = Field(description="The picture's bytes in base64.")
+    parameters: HuggingFaceParameters
+
+
+class HuggingFaceScore(BaseModel):
+    """One label's score."""
+
+    label: str
+    score: float
+
+
+_SCORES = TypeAdapter(list[HuggingFaceScore])
+
+
+def hugging_face_routes(pipeline: Pipeline, questions: Questions) -> APIRouter:
+    """Build the route.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        From pictures to vectors.
+    questions : Questions
+        From labels to scorers.
+
+    Returns
+    -------
+    APIRouter
+        To be included.
+    """
+    router = APIRouter(tags=["compatibility"])
+
+    @router.post(
+        "/hf/zero-shot-image-classification",
+        response_model=list[HuggingFaceScore],
+        summary="Rank labels for one picture (Hugging Face's schema)",
+        description='For `huggingface_hub.InferenceClient(model="http://.../hf/zero-shot-image-classification")`.',
+        openapi_extra=body(HuggingFaceRequest),
+        responses=problems(400, 408, 413, 422, 503, 504),
+    )
+    async def classify(request: Request) -> Response:
+        with pipeline.admitted(1):
+            asked = await read_body(request, HuggingFaceRequest)
+            template = asked.parameters.hypothesis_template
+            question = Question(
+                labels=list(asked.parameters.candidate_labels), templates=None if template is None else [template]
+            )
+            _, scorer = await questions.ask(question)
+            vector = await pipeline.embed(to_source(asked.inputs))
+        with timed("rank"):
+            answer = scorer.answer(vector)
+        scores = [HuggingFaceScore(label=one.label, score=one.score) for one in answer.predictions]
+        return Response(_SCORES.dump_json(scores), media_type="application/json")
+
+    return router

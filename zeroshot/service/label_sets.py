@@ -1,0 +1,178 @@
+"""The routes of stored label sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request, Response
+
+from zeroshot.errors import LabelSetRefused, quote
+from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names
+from zeroshot.prompts import load_templates
+from zeroshot.service import label_set_schemas as schemas
+from zeroshot.service.documents import body, problems
+from zeroshot.service.requests import read_body
+
+ResultT = TypeVar("ResultT")
+
+
+def label_set_routes(store: LabelSetStore) -> APIRouter:
+    """Build the routes below ``/v1/label-sets``.
+
+    Parameters
+    ----------
+    store : LabelSetStore
+        Where they are kept.
+
+    Returns
+    -------
+    APIRouter
+        To be included.
+    """
+    router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
+    one_by_one = anyio.CapacityLimiter(4)  # they wait for the database, and must not use up the threads of others
+
+    async def off_the_loop(work: Callable[[], ResultT]) -> ResultT:
+        return await run_sync(work, limiter=one_by_one)
+
+    async def change(work: Callable[[], LabelSet]) -> schemas.LabelSetCreated:
+        return _created(await off_the_loop(work))
+
+    @router.get("", summary="List the label sets", responses=problems(500))
+    async def list_label_sets() -> schemas.LabelSetList:
+        stored = await off_the_loop(store.summaries)
+        shipped = [schemas.LabelSetSummary(name=name, shipped=True) for name in label_set_names()]
+        return schemas.LabelSetList(label_sets=[*map(schemas.LabelSetSummary.of, stored), *shipped])
+
+    @router.post(
+        "",
+        status_code=201,
+        summary="Store a label set",
+        openapi_extra=body(LabelSetFile),
+        responses=problems(400, 404, 409, 413, 422),
+    )
+    async def create(request: Request) -> schemas.LabelSetCreated:
+        given = await read_body(request, LabelSetFile)
+        return await change(lambda: store.create(_from_wire(given)))
+
+    @router.get(
+        "/{name}",
+        summary="Show a label set in the form of a file",
+        response_model_exclude_defaults=True,
+        responses=problems(404),
+    )
+    async def show(
+        name: str, version: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None
+    ) -> LabelSetFile:
+        wanted = name if version is None else f"{name}@{version}"
+        return await off_the_loop(lambda: LabelSetFile.of(find_label_set(wanted, store, files=False)))
+
+    @router.put(
+        "/{name}",
+        summary="Store a label set under this name, as its next version where there is one",
+        openapi_extra=body(LabelSetFile),
+        responses=problems(400, 404, 409, 413, 422),
+    )
+    async def put(name: str, request: Request) -> schemas.LabelSetCreated:
+        given = await read_body(request, LabelSetFile)
+        if given.name != name:
+            raise LabelSetRefused(
+                f"The body's name is {quote(given.name)}, the address says {quote(name)}.", "Use one.", field="name"
+            )
+
+        def run() -> LabelSet:
+            new = _from_wire(given)
+            if name in store:
+                return store.update(name, lambda _: new, what="replaced")
+            return store.create(new)
+
+        return await change(run)
+
+    @router.patch(
+        "/{name}",
+        summary="Rename a label set, or change how it is asked about",
+        openapi_extra=body(schemas.LabelSetOptions),
+        responses=problems(400, 404, 409, 422),
+    )
+    async def patch(name: str, request: Request) -> schemas.LabelSetCreated:
+        given = await read_body(request, schemas.LabelSetOptions)
+        options = given.model_dump(exclude_unset=True, exclude={"name"})
+
+        def changed(old: LabelSet) -> LabelSet:
+            fields = dict(options)
+            if "mode" in fields:
+                fields["mode"] = None if fields["mode"] is None else Mode(fields["mode"])
+            if fields.get("templates") is not None:
+                fields["templates"] = load_templates(fields["templates"], files=False)
+            return replace(old, **fields)
+
+        def run() -> LabelSet:
+            found = store.update(name, changed, what="options changed") if options else store.get(name)
+            if given.name is not None and given.name != name:
+                store.rename(name, given.name)
+                return store.get(given.name)
+            return found
+
+        return await change(run)
+
+    @router.delete(
+        "/{name}", status_code=204, summary="Delete a label set and all its versions", responses=problems(404)
+    )
+    async def delete(name: str) -> Response:
+        await off_the_loop(lambda: store.delete(name))
+        return Response(status_code=204)
+
+    @router.post(
+        "/{name}/copy",
+        status_code=201,
+        summary="Store a copy of a stored or shipped set under another name",
+        openapi_extra=body(schemas.CopyRequest),
+        responses=problems(400, 404, 409, 422),
+    )
+    async def copy(name: str, request: Request) -> schemas.LabelSetCreated:
+        new = (await read_body(request, schemas.CopyRequest)).name
+
+        def run() -> LabelSet:
+            found = find_label_set(name, store, files=False)
+            return store.create(replace(found, name=new), change=f"copied from {name}")
+
+        return await change(run)
+
+    @router.post(
+        "/{name}/labels",
+        status_code=201,
+        summary="Add labels; they are in the next answer",
+        openapi_extra=body(schemas.NewLabels),
+        responses=problems(400, 404, 409, 413, 422),
+    )
+    async def add(name: str, request: Request) -> schemas.LabelSetCreated:
+        given = await read_body(request, schemas.NewLabels)
+        labels = [one for entry in given.labels for one in ([entry] if isinstance(entry, str) else entry.to_labels())]
+        return await change(lambda: store.add(name, labels))
+
+    @router.delete("/{name}/labels/{label:path}", summary="Take a label out", responses=problems(404, 422))
+    async def remove(name: str, label: str) -> schemas.LabelSetCreated:
+        return await change(lambda: store.remove(name, [label]))
+
+    @router.get("/{name}/versions", summary="Say what was done to a label set", responses=problems(404))
+    async def versions(name: str) -> schemas.History:
+        found = await off_the_loop(lambda: store.history(name))
+        return schemas.History(versions=[schemas.ChangeObject.of(one) for one in found])
+
+    return router
+
+
+def _from_wire(given: LabelSetFile) -> LabelSet:
+    if given.vectors:
+        raise LabelSetRefused(
+            "Vectors are files beside a label set, and do not come over HTTP.", "Leave them out.", field="vectors"
+        )
+    return given.to_label_set(files=False)
+
+
+def _created(label_set: LabelSet) -> schemas.LabelSetCreated:
+    return schemas.LabelSetCreated(name=label_set.name, version=label_set.version or 0, count=len(label_set.labels))

@@ -1,0 +1,327 @@
+"""From a picture as it came to its vector, and from labels to what scores it, without holding up the event loop.
+
+source --decoding thread--> pixels --encoder thread--> vector          labels --text thread--> scorer
+
+A picture goes from thread to thread by itself and wakes the event loop once, with its vector or its error. Pictures
+are decoded in a bounded pool, encoded by one thread (``batching``), and what is in flight is bounded as a whole: beyond
+that the answer is "overloaded", at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.cores import available_cores
+from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost
+from zeroshot.images import ImageSource, Preprocessing, load
+from zeroshot.labels import LabelSet
+from zeroshot.prompts import TemplateSet
+from zeroshot.scoring import Scorer, Wishes
+from zeroshot.service.batching import Batcher, BatchReport, Health, Job
+from zeroshot.service.context import RequestContext, current, timed
+from zeroshot.service.remote import RemotePictures
+
+ResultT = TypeVar("ResultT")
+
+_PROBE = Image.new("RGB", (8, 8), (200, 60, 60))
+_PROBE_EVERY_S = 1.0  # one probe answers all who ask within this time
+_PROBE_TIMEOUT_S = 5.0
+_BULK_TIMEOUT_S = 600.0  # of pictures that can wait: a gallery's
+_BULK_BATCHES = 8  # how many batches of them the queue has room for, beside what is in flight
+
+
+class Pipeline:
+    """Everything between a request and the encoder.
+
+    Parameters
+    ----------
+    classifier : ZeroShotClassifier
+        Its encoder, limits and text cache.
+    remote : RemotePictures or None
+        Fetches pictures that are given as URLs; None refuses them.
+    max_batch : int
+        Most pictures encoded at once.
+    max_in_flight : int
+        Most pictures that are being decoded, waiting or being encoded.
+    decode_threads : int
+        Pictures decoded at once; 0 is one per core.
+    stall_s : float
+        Seconds after which a running batch counts as stalled.
+    on_batch : callable or None
+        Called with a ``BatchReport`` after each batch, in the encoder's thread.
+    on_refusal : callable or None
+        Called when pictures are refused for want of places.
+    """
+
+    def __init__(
+        self,
+        classifier: ZeroShotClassifier,
+        *,
+        remote: RemotePictures | None = None,
+        max_batch: int = 16,
+        max_in_flight: int = 128,
+        decode_threads: int = 0,
+        stall_s: float = 10.0,
+        on_batch: Callable[[BatchReport], None] | None = None,
+        on_refusal: Callable[[], None] | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.remote = remote
+        self.max_in_flight = max_in_flight
+        self.in_flight = 0
+        self.batcher = Batcher(
+            classifier.encoder,
+            max_batch=max_batch,
+            max_waiting=max_in_flight + _BULK_BATCHES * max_batch,
+            stall_s=stall_s,
+            on_batch=on_batch,
+        )
+        self._decoders = ThreadPoolExecutor(decode_threads or available_cores(), "zeroshot-decode")
+        self._fetchers = ThreadPoolExecutor(16, "zeroshot-fetch")
+        self._texts = ThreadPoolExecutor(1, "zeroshot-text")
+        self._on_refusal = on_refusal
+        self._probe: tuple[float, Future[FloatArray]] | None = None
+
+    @contextmanager
+    def admitted(self, pictures: int) -> Iterator[None]:
+        """Hold places for pictures.
+
+        Parameters
+        ----------
+        pictures : int
+            How many.
+
+        Yields
+        ------
+        None
+            While they are held.
+
+        Raises
+        ------
+        Overloaded
+            If there are not so many left.
+        """
+        if self.in_flight + pictures > self.max_in_flight:
+            if self._on_refusal is not None:
+                self._on_refusal()
+            raise Overloaded(
+                f"{self.in_flight} pictures are in flight, of {self.max_in_flight} at most.",
+                "Try again later." if pictures <= self.max_in_flight else "Send fewer pictures at once.",
+                retry_after_s=self.retry_after_s,
+            )
+        self.in_flight += pictures
+        try:
+            yield
+        finally:
+            self.in_flight -= pictures
+
+    @property
+    def retry_after_s(self) -> float:
+        """When it is worth trying again: when what is in flight will be done."""
+        return max(1.0, self.in_flight * self.batcher.picture_s)
+
+    async def embed(self, source: ImageSource) -> FloatArray:
+        """Decode and encode one picture.
+
+        Parameters
+        ----------
+        source : ImageSource
+            As it came; a URL is fetched if that is allowed.
+
+        Returns
+        -------
+        ndarray of float32, shape (dim,)
+            A unit vector.
+
+        Raises
+        ------
+        ImageError
+            If the picture cannot be used.
+        ServiceError
+            If it could not be encoded in time, or at all.
+        """
+        context = current()
+        if isinstance(source, str) and source[:5].lower() != "data:" and self.remote is not None:
+            start = time.monotonic()
+            source = await self._in(self._fetchers, self.remote.fetch, source, context.deadline)
+            context.add("fetch", start, time.monotonic())
+        outcome: Future[FloatArray] = Future()
+        self._decoders.submit(self._decode, source, outcome, context)
+        return await asyncio.wrap_future(outcome)
+
+    def _decode(self, source: ImageSource, outcome: Future[FloatArray], context: RequestContext) -> None:
+        """In a decoding thread: whatever happens, `outcome` gets to know."""
+        if outcome.cancelled():
+            return
+        start = time.monotonic()
+        try:
+            if start > context.deadline:
+                raise DeadlineExceeded("The picture's turn did not come in time.", "Try again, or allow more time.")
+            preprocessing = self.classifier.encoder.preprocessing
+            pixels = preprocessing(load(source, self.classifier.limits, enough=preprocessing.enough))
+            context.add("decode", start, time.monotonic())
+            job = Job(pixels, outcome, context.deadline)
+            outcome.add_done_callback(lambda _: _note(context, job))
+            self.batcher.submit(job)
+        except BaseException as error:  # a decoder may raise anything; the request must not wait for ever
+            if not outcome.cancelled():
+                outcome.set_exception(error)
+
+    async def scorer(self, labels: LabelSet, templates: TemplateSet | None, wishes: Wishes) -> Scorer:
+        """Give what scores pictures under labels; labels that are new are embedded in the text thread.
+
+        Parameters
+        ----------
+        labels : LabelSet
+            The classes.
+        templates : TemplateSet or None
+            None leaves the choice to the label set or the encoder.
+        wishes : Wishes
+            Mode, threshold and temperature.
+
+        Returns
+        -------
+        Scorer
+            For any number of pictures.
+
+        Raises
+        ------
+        InputError
+            If the labels or a wish cannot be used.
+        """
+        if self.classifier.is_ready(labels, templates=templates, wishes=wishes):
+            return self.classifier.scorer(labels, templates=templates, wishes=wishes)
+        with timed("text"):
+            return await self.in_text_thread(lambda: self.classifier.scorer(labels, templates=templates, wishes=wishes))
+
+    async def in_text_thread(self, work: Callable[[], ResultT]) -> ResultT:
+        """Run what embeds texts, one after the other.
+
+        Parameters
+        ----------
+        work : callable
+            Without arguments.
+
+        Returns
+        -------
+        object
+            What it returns.
+        """
+        return await self._in(self._texts, work)
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., ResultT], *arguments: object) -> ResultT:
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+    async def probe(self) -> None:
+        """Encode a small picture, before all that waits.
+
+        Raises
+        ------
+        WorkerLost
+            If the encoder's thread is stalled or dead, or does not answer within five seconds.
+        """
+        self._check_health()
+        now = time.monotonic()
+        if self._probe is None or now - self._probe[0] > _PROBE_EVERY_S:
+            future: Future[FloatArray] = Future()
+            pixels = self.classifier.encoder.preprocessing(_PROBE)
+            self.batcher.submit(Job(pixels, future, now + _PROBE_TIMEOUT_S), urgent=True)
+            self._probe = now, future
+        try:
+            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._probe[1])), _PROBE_TIMEOUT_S)
+        except TimeoutError as error:
+            self._check_health()
+            raise WorkerLost(f"The encoder did not answer within {_PROBE_TIMEOUT_S:g} s.") from error
+
+    def _check_health(self) -> None:
+        health: Health = self.batcher.health
+        if health != "ok":
+            raise WorkerLost(f"The encoder's thread is {health}.")
+
+    def warm_up(self) -> None:
+        """Encode pictures one by one and a batch, and a text, so that the first request finds everything loaded."""
+        encoder = self.classifier.encoder
+        pixels = encoder.preprocessing(_PROBE)
+        for count in (1, 1, self.batcher.max_batch):
+            futures: list[Future[FloatArray]] = [Future() for _ in range(count)]
+            for future in futures:
+                self.batcher.submit(Job(pixels, future, time.monotonic() + _BULK_TIMEOUT_S), urgent=True)
+            for future in futures:
+                future.result()
+        encoder.encode_texts(["a photo"])
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """End the threads.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Most seconds to wait for what is running.
+        """
+        for pool in (self._decoders, self._fetchers, self._texts):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.batcher.close(timeout_s)
+
+
+def _note(context: RequestContext, job: Job) -> None:
+    if job.started:
+        context.add("queue", job.arrived, job.started)
+        context.add("encode", job.started, time.monotonic())
+
+
+class QueuedEncoder:
+    """An encoder whose pictures go through the batcher, for code that runs in threads of its own: galleries.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Whose encoder and queue.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._encoder: Encoder = pipeline.classifier.encoder
+        self._batcher = pipeline.batcher
+        self.spec = self._encoder.spec
+        self.dim = self._encoder.dim
+        self.logit_scale = self._encoder.logit_scale
+        self.logit_bias = self._encoder.logit_bias
+        self.preprocessing: Preprocessing = self._encoder.preprocessing
+        self.template_set = self._encoder.template_set
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder's."""
+        return self._encoder.fingerprint
+
+    def encode_pixels(self, pixels: FloatArray) -> FloatArray:
+        """Embed preprocessed pictures: (n, 3, h, w) float32 to (n, dim) float32 unit rows; waits for its turn."""
+        futures: list[Future[FloatArray]] = []
+        for row in pixels:
+            futures.append(Future())
+            self._batcher.submit(Job(row, futures[-1], time.monotonic() + _BULK_TIMEOUT_S), patient=True)
+        rows = [future.result() for future in futures]
+        return np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
+        """Embed n RGB pictures to (n, dim) float32 unit rows."""
+        if not images:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self.encode_pixels(np.stack([self.preprocessing(image) for image in images]))
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed n texts to (n, dim) float32 unit rows."""
+        return self._encoder.encode_texts(texts)
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Count the tokens that n texts are read as, special ones included."""
+        return self._encoder.count_tokens(texts)

@@ -1,0 +1,133 @@
+"""From the labels of a request to what scores pictures under them; what was asked before is ready at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+
+from anyio.to_thread import run_sync
+
+from zeroshot.labels import (
+    LabelEntry,
+    LabelSet,
+    LabelSetStore,
+    find_label_set,
+    label_set_names,
+    load_label_set,
+    parse_labels,
+)
+from zeroshot.prompts import TemplateSet, load_templates
+from zeroshot.scoring import Scorer, Wishes
+from zeroshot.service.pipeline import Pipeline
+from zeroshot.service.problems import RequestError
+from zeroshot.service.schemas import Question
+
+_KEPT = 64  # lists of names that were sent inline: the same list is the same label set, so its scorer is known
+
+
+class Questions:
+    """Label sets and scorers for requests.
+
+    Parameters
+    ----------
+    store : LabelSetStore
+        Stored label sets.
+    pipeline : Pipeline
+        Embeds labels.
+    """
+
+    def __init__(self, store: LabelSetStore, pipeline: Pipeline) -> None:
+        self.store = store
+        self._pipeline = pipeline
+        self._inline: OrderedDict[tuple[str, ...], LabelSet] = OrderedDict()
+
+    async def ask(self, question: Question) -> tuple[LabelSet, Scorer]:
+        """Prepare a question.
+
+        Parameters
+        ----------
+        question : Question
+            Labels, mode, templates...
+
+        Returns
+        -------
+        (LabelSet, Scorer)
+            What scores pictures.
+
+        Raises
+        ------
+        InputError
+            If the labels or an option cannot be used.
+        """
+        labels = await self.label_set(question.labels, question.label_set)
+        templates = None if question.templates is None else _templates(question.templates)
+        wishes = Wishes(question.mode, question.threshold, question.temperature)
+        return labels, await self._pipeline.scorer(labels, templates, wishes)
+
+    async def label_set(self, labels: Sequence[str | LabelEntry] | None, label_set: str | None) -> LabelSet:
+        """Take the labels from whichever of the two fields was given.
+
+        Parameters
+        ----------
+        labels : sequence of str or LabelEntry, or None
+            Inline labels.
+        label_set : str or None
+            A label set's name.
+
+        Returns
+        -------
+        LabelSet
+            Validated.
+
+        Raises
+        ------
+        RequestError
+            If neither was given, or both.
+        LabelError
+            If the labels cannot be used.
+        DefinitionNotFound
+            If there is no such label set.
+        """
+        if (labels is None) == (label_set is None):
+            given = "neither" if labels is None else "both"
+            raise RequestError(
+                422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
+            )
+        if label_set is not None:
+            if label_set in _shipped_names():
+                return _shipped(label_set)
+            return await run_sync(lambda: find_label_set(label_set, self.store, files=False))
+        names = tuple(item for item in labels or () if isinstance(item, str))
+        if len(names) == len(labels or ()):
+            return self._named(names)
+        items = [one for item in labels or () for one in ([item] if isinstance(item, str) else item.to_labels())]
+        return LabelSet("custom", parse_labels(items, at_least=1))
+
+    def _named(self, names: tuple[str, ...]) -> LabelSet:
+        if names in self._inline:
+            self._inline.move_to_end(names)
+            return self._inline[names]
+        found = self._inline[names] = LabelSet("custom", parse_labels(names, at_least=1))
+        while len(self._inline) > _KEPT:
+            self._inline.popitem(last=False)
+        return found
+
+
+@lru_cache(maxsize=1)
+def _shipped_names() -> frozenset[str]:
+    return frozenset(label_set_names())
+
+
+@lru_cache(maxsize=32)
+def _shipped(name: str) -> LabelSet:
+    return load_label_set(name, files=False)
+
+
+def _templates(given: str | list[str]) -> TemplateSet:
+    return _named_templates(given) if isinstance(given, str) else load_templates(given, files=False)
+
+
+@lru_cache(maxsize=64)
+def _named_templates(given: str) -> TemplateSet:
+    return load_templates(given, files=False)

@@ -1,0 +1,243 @@
+"""Fetch pictures for strangers without letting them look into the network: every address is checked before it is used.
+
+Only hosts of an allow-list are asked. A name is resolved once, every address it has must be public, and the connection
+goes to the address that was checked, so that a name cannot change its mind in between (DNS rebinding). Redirects are
+followed by hand, each checked like the first. Bytes and time are bounded.
+
+The rules are those of OWASP's "Server-Side Request Forgery Prevention Cheat Sheet".
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from zeroshot.errors import ImageNotFound, ImageSourceRefused, ImageTooLarge, quote
+
+_REDIRECTS = 4
+_CHUNK = 64 * 1024
+_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str, int], Sequence[str]]
+
+
+def resolve(host: str, port: int) -> Sequence[str]:
+    """Ask the system for a name's addresses.
+
+    Parameters
+    ----------
+    host : str
+        A name or an address.
+    port : int
+        Of the service.
+
+    Returns
+    -------
+    sequence of str
+        Addresses.
+
+    Raises
+    ------
+    OSError
+        If there are none.
+    """
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def is_public(address: str) -> bool:
+    """Say whether an address belongs to the public internet, in whatever wrapping.
+
+    Parameters
+    ----------
+    address : str
+        IPv4 or IPv6.
+
+    Returns
+    -------
+    bool
+        False for private, loopback, link-local, multicast, reserved and unspecified addresses, and for IPv6 addresses
+        that carry such an IPv4 address inside (mapped, compatible, NAT64, 6to4, Teredo).
+
+    Examples
+    --------
+    >>> is_public("1.1.1.1"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1")
+    (True, False, False)
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return all(one.is_global and not one.is_multicast for one in (parsed, *_inside(parsed)))
+
+
+def _inside(address: Address) -> list[Address]:
+    """IPv4 addresses that an IPv6 address carries."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return []
+    found: list[Address] = [one for one in (address.ipv4_mapped, address.sixtofour) if one is not None]
+    if address.teredo is not None:
+        found += address.teredo
+    low = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if int(address) >> 32 == 0 or any(address in network for network in _NAT64):
+        found.append(low)
+    return found
+
+
+@dataclass(frozen=True)
+class RemotePictures:
+    """Pictures that are given as URLs.
+
+    Parameters
+    ----------
+    hosts : tuple of str
+        Patterns of host names that may be asked: "images.example.com", "*.example.com", "*".
+    max_bytes : int
+        Most bytes of a picture.
+    timeout_s : float
+        Most seconds that fetching one may take, redirects included.
+    resolver : callable
+        Gives the addresses of a host and port.
+    is_allowed : callable
+        Says whether an address may be connected to.
+    """
+
+    hosts: tuple[str, ...]
+    max_bytes: int
+    timeout_s: float = 10.0
+    resolver: Resolver = field(default=resolve)
+    is_allowed: Callable[[str], bool] = field(default=is_public)
+
+    def fetch(self, url: str, deadline: float = float("inf")) -> bytes:
+        """Download a picture.
+
+        Parameters
+        ----------
+        url : str
+            http or https.
+        deadline : float
+            On the clock of ``time.monotonic``; `timeout_s` counts too.
+
+        Returns
+        -------
+        bytes
+            The body.
+
+        Raises
+        ------
+        ImageSourceRefused
+            If the URL, or one it redirects to, is not of an allowed host, or leads to an address that is not public.
+        ImageNotFound
+            If it does not answer with the picture in time.
+        ImageTooLarge
+            If the body has too many bytes.
+        """
+        deadline = min(deadline, time.monotonic() + self.timeout_s)
+        shown, seen = quote(url, limit=200), url
+        try:
+            for _ in range(_REDIRECTS + 1):
+                with _Line(deadline) as line:
+                    target = self._connect(line, seen)
+                    answer = self._ask(line, target)
+                    location = answer.headers.get("location")
+                    if answer.status not in (301, 302, 303, 307, 308) or location is None:
+                        return self._read(answer, shown)
+                seen = urljoin(seen, location)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = "it took too long" if time.monotonic() >= deadline else error
+            raise ImageNotFound(f"{shown} could not be fetched: {reason}.", "Check the address.") from error
+        raise ImageNotFound(f"{shown} redirects more than {_REDIRECTS} times.", "Give the address it leads to.")
+
+    def _connect(self, line: _Line, url: str) -> SplitResult:
+        """Connect to an address that was checked."""
+        target = urlsplit(url)
+        host = (target.hostname or "").rstrip(".")
+        if target.scheme not in ("http", "https") or not host or target.username is not None:
+            raise ImageSourceRefused(
+                f"{quote(url, limit=200)} is no plain http(s) address.", "Give one, without a user."
+            )
+        if not any(fnmatch.fnmatchcase(host.lower(), pattern.lower()) for pattern in self.hosts):
+            raise ImageSourceRefused(
+                f"The host {quote(host)} is not one that pictures are fetched from.", "Send the picture itself."
+            )
+        port = target.port or (443 if target.scheme == "https" else 80)
+        addresses = list(self.resolver(host, port))
+        if not addresses or not all(self.is_allowed(address) for address in addresses):
+            raise ImageSourceRefused(
+                f"The host {quote(host)} does not lead to the public internet.", "Send the picture itself."
+            )
+        line.socket = socket.create_connection((addresses[0], port), timeout=line.left_s)
+        if target.scheme == "https":
+            line.socket = ssl.create_default_context().wrap_socket(
+                line.socket, server_hostname=host, do_handshake_on_connect=False
+            )
+            line.socket.do_handshake()
+        return target
+
+    @staticmethod
+    def _ask(line: _Line, target: SplitResult) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection(str(target.hostname))
+        connection.sock = line.socket
+        path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+        headers = {"Host": target.netloc, "User-Agent": "zeroshot", "Accept": "image/*", "Connection": "close"}
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse()
+
+    def _read(self, answer: http.client.HTTPResponse, shown: str) -> bytes:
+        if answer.status != 200:
+            raise OSError(f"it answered {answer.status}")
+        body = bytearray()
+        while chunk := answer.read1(_CHUNK):
+            body += chunk
+            if len(body) > self.max_bytes:
+                raise ImageTooLarge(f"{shown} has more than {self.max_bytes:,} bytes.", "Use a smaller picture.")
+        if answer.length:
+            raise OSError(f"it ended {answer.length:,} bytes early")
+        return bytes(body)
+
+
+class _Line:
+    """A connection that is cut when its time is up, however slowly the other side talks.
+
+    Parameters
+    ----------
+    deadline : float
+        On the clock of ``time.monotonic``.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.socket: socket.socket | None = None
+        self._deadline = deadline
+        self._cut = threading.Timer(self.left_s, self._shut)
+        self._cut.daemon = True
+
+    @property
+    def left_s(self) -> float:
+        """Seconds left, or TimeoutError."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def __enter__(self) -> _Line:
+        self._cut.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cut.cancel()
+        if self.socket is not None:
+            self.socket.close()
+
+    def _shut(self) -> None:
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)

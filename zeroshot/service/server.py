@@ -1,0 +1,95 @@
+"""Run the application: uvicorn, told to stop as an operator expects it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from zeroshot.errors import OptionError
+
+_LOG = logging.getLogger(__name__)
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75  # longer than what load balancers keep idle connections for (60 s), so that they close first
+
+
+class Server(uvicorn.Server):
+    """A server that ends well: what was accepted is answered, and the exit code of a wanted end is 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Begin to drain on SIGTERM and SIGINT; a second SIGINT gives up what is not answered yet."""
+        former = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address before anything slow is done.
+
+    Parameters
+    ----------
+    host : str
+        A name or an address.
+    port : int
+        0 picks a free one.
+
+    Returns
+    -------
+    socket
+        Bound, not yet listening.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise OptionError(
+            f"The address {host}:{port} cannot be bound: {error.strerror or error}.",
+            "Stop what uses it, or choose another --port (0 picks a free one).",
+            field="port",
+        ) from error
+    bound.set_inheritable(True)
+    return bound
+
+
+def serve(app: ASGIApp, bound: socket.socket, *, drain_timeout_s: float) -> None:
+    """Answer until told to stop; then answer what was accepted, and return.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        The application.
+    bound : socket
+        Of ``bind``.
+    drain_timeout_s : float
+        Most seconds for what was accepted.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(drain_timeout_s) or None,
+    )
+    host, port = bound.getsockname()[:2]
+    _LOG.info("serving http://%s:%d, /docs describes it", f"[{host}]" if ":" in host else host, port)
+    Server(config).run(sockets=[bound])
+    _LOG.info("stopped; every accepted request was answered")

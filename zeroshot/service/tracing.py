@@ -1,0 +1,94 @@
+"""OpenTelemetry spans of requests and their stages, where it is wanted and installed."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any
+
+from zeroshot.errors import OptionError
+from zeroshot.service.context import RequestContext
+
+
+class Tracing:
+    """Spans for what has happened, from the times that were measured anyway.
+
+    The exporter is configured as OpenTelemetry's own variables say: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+    ``OTEL_SERVICE_NAME``...
+
+    Parameters
+    ----------
+    provider : opentelemetry.sdk.trace.TracerProvider or None
+        None makes one that exports by OTLP over HTTP.
+
+    Raises
+    ------
+    OptionError
+        If OpenTelemetry is not installed.
+    """
+
+    def __init__(self, provider: Any = None) -> None:
+        self._trace = _require("opentelemetry.trace")
+        self._propagate = _require("opentelemetry.propagate")
+        self._provider = provider or _exporting_provider()
+        self._tracer = self._provider.get_tracer("zeroshot")
+
+    def record(self, context: RequestContext, headers: dict[str, str], facts: dict[str, Any], took_s: float) -> None:
+        """Make a span of a request that is done, and one of each of its stages.
+
+        Parameters
+        ----------
+        context : RequestContext
+            Its id, caller and stages.
+        headers : dict of str to str
+            For ``traceparent``.
+        facts : dict
+            Method, route and status.
+        took_s : float
+            Seconds it took.
+        """
+        end = time.time_ns()
+        start = end - int(took_s * 1e9)
+        epoch = end - time.monotonic_ns()
+        span = self._tracer.start_span(
+            f"{facts['method']} {facts['route']}",
+            context=self._propagate.extract(headers),
+            kind=self._trace.SpanKind.SERVER,
+            start_time=start,
+            attributes={
+                "http.request.method": facts["method"],
+                "http.route": facts["route"],
+                "http.response.status_code": facts["status"],
+                "zeroshot.request_id": context.id,
+                "zeroshot.caller": context.caller,
+            },
+        )
+        if facts["status"] >= 500:
+            span.set_status(self._trace.StatusCode.ERROR)
+        inside = self._trace.set_span_in_context(span)
+        for stage, (began, ended) in context.stages.items():
+            child = self._tracer.start_span(stage, context=inside, start_time=epoch + int(began * 1e9))
+            child.end(epoch + int(ended * 1e9))
+        span.end(end)
+
+    def close(self) -> None:
+        """Export what is left."""
+        self._provider.shutdown()
+
+
+def _exporting_provider() -> Any:
+    sdk, export = _require("opentelemetry.sdk.trace"), _require("opentelemetry.sdk.trace.export")
+    resource = _require("opentelemetry.sdk.resources").Resource.create({"service.name": "zeroshot"})
+    exporter = _require("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter()
+    provider = sdk.TracerProvider(resource=resource)
+    provider.add_span_processor(export.BatchSpanProcessor(exporter))
+    return provider
+
+
+def _require(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise OptionError(
+            f"Tracing needs {module.partition('.')[0]}, which is not installed.", "Run: pip install 'zeroshot[tracing]'"
+        ) from error
