@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier
+    from zeroshot.client import AsyncClient, Client
     from zeroshot.encoders import Encoder, load_encoder
     from zeroshot.errors import InputError, ModelError, ZeroshotError
     from zeroshot.explanation import Explanation, explain
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __version__ = version("zeroshot")
 
 _HOME = {
+    "AsyncClient": "client",
     "Classification": "scoring",
+    "Client": "client",
     "Encoder": "encoders",
     "Explanation": "explanation",
     "Gallery": "gallery",
@@ -39,7 +42,9 @@ _HOME = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Classification",
+    "Client",
     "Encoder",
     "Explanation",
     "Gallery",

@@ -33,10 +33,13 @@
     │   ├── UnknownModel
     │   ├── ModelUnavailable
     │   └── ModelCorrupt
-    └── ServiceError                a server that cannot answer now
-        ├── Overloaded
-        ├── DeadlineExceeded
-        └── WorkerLost
+    ├── ServiceError                a server that cannot answer now
+    │   ├── Overloaded
+    │   ├── DeadlineExceeded
+    │   └── WorkerLost
+    └── ClientError                 what a client of a server meets
+        ├── ServerProblem           the server's answer is a problem
+        └── ServerUnreachable
 
 Each carries a stable ``type`` (a slug that never changes: it is what JSON answers hold), a message that names the
 value at fault, and a ``remedy`` that says what to do. ``str(error)`` is both.
@@ -288,6 +291,41 @@ class WorkerLost(ServiceError):
     """The thread that was at work on it has ended."""
 
     type = "worker-lost"
+
+
+class ClientError(ZeroshotError):
+    """A request to a server has no answer that can be used."""
+
+    type = "client-error"
+
+
+class ServerProblem(ClientError):
+    """The server answered with a problem (RFC 9457).
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    slug : str
+        The end of the problem's type: "invalid-labels", "overloaded"...
+    detail : str
+        What was wrong and what to do, in the server's words.
+    field : str or None
+        The request field at fault.
+    """
+
+    type = "server-problem"
+
+    def __init__(self, status: int, slug: str, detail: str, field: str | None = None) -> None:
+        super().__init__(detail, field=field)
+        self.status = status
+        self.slug = slug
+
+
+class ServerUnreachable(ClientError):
+    """There is no connection to the server, or it broke before the answer was there."""
+
+    type = "server-unreachable"
 
 
 def quote(value: object, *, limit: int = 60) -> str:

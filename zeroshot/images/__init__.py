@@ -2,6 +2,6 @@
 
 from zeroshot.images.loading import FORMATS, load
 from zeroshot.images.preprocessing import Preprocessing
-from zeroshot.images.sources import ImageLimits, ImageSource, decode_base64, describe
+from zeroshot.images.sources import ImageLimits, ImageSource, decode_base64, describe, is_url
 
-__all__ = ["FORMATS", "ImageLimits", "ImageSource", "Preprocessing", "decode_base64", "describe", "load"]
+__all__ = ["FORMATS", "ImageLimits", "ImageSource", "Preprocessing", "decode_base64", "describe", "is_url", "load"]

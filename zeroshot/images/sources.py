@@ -29,6 +29,7 @@ class Readable(Protocol):
 ImageSource = str | Path | bytes | bytearray | memoryview | Readable | Image.Image | npt.NDArray[np.generic]
 """What ``load`` accepts: a path, a data URI, a URL, bytes, an open binary file, a PIL image or a numpy array."""
 
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _DATA_URI = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(;[^,;]*)*),", re.IGNORECASE)
 
 
@@ -83,6 +84,17 @@ def describe(source: object) -> str:
     return str(name) if isinstance(name, (str, Path)) and str(name) else f"<{type(source).__name__}>"
 
 
+def is_url(text: str) -> bool:
+    """Whether a text is an ``http://`` or ``https://`` address.
+
+    Examples
+    --------
+    >>> is_url("https://example.com/cat.jpg"), is_url("cat.jpg")
+    (True, False)
+    """
+    return _URL.match(text) is not None
+
+
 def decode_base64(text: str) -> bytes:
     """Decode base64 text, standard or URL-safe, padded or not, whitespace allowed.
 
@@ -101,9 +113,12 @@ def decode_base64(text: str) -> bytes:
     ImageUnreadable
         If the text is empty or has a character base64 does not.
     """
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        try:
+            decoded = base64.b64decode(text, validate=True)  # as nearly everybody sends it
+        except (binascii.Error, ValueError):
+            compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+            decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageUnreadable(
             f"The picture is not valid base64: {quote(text)}.",
@@ -145,7 +160,7 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
         return _within(bytes(source), limits, name)
     if isinstance(source, str) and source[:5].lower() == "data:":
         return _within(_from_data_uri(source, limits), limits, name)
-    if isinstance(source, str) and re.match(r"https?://", source, re.IGNORECASE):
+    if isinstance(source, str) and is_url(source):
         if not limits.allow_urls:
             raise ImageSourceRefused(
                 f"{name} is a URL, and fetching pictures is off.",

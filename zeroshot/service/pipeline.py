@@ -23,7 +23,7 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cores import available_cores
 from zeroshot.encoders import Encoder, FloatArray
 from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost
-from zeroshot.images import ImageSource, Preprocessing, load
+from zeroshot.images import ImageSource, Preprocessing, is_url, load
 from zeroshot.labels import LabelSet
 from zeroshot.prompts import TemplateSet
 from zeroshot.scoring import Scorer, Wishes
@@ -151,7 +151,7 @@ class Pipeline:
             If it could not be encoded in time, or at all.
         """
         context = current()
-        if isinstance(source, str) and source[:5].lower() != "data:" and self.remote is not None:
+        if isinstance(source, str) and is_url(source) and self.remote is not None:
             start = time.monotonic()
             source = await self._in(self._fetchers, self.remote.fetch, source, context.deadline)
             context.add("fetch", start, time.monotonic())

@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from zeroshot.images import ImageSource, decode_base64
+from zeroshot.images import ImageSource, decode_base64, is_url
 from zeroshot.service.problems import RequestError, from_validation
 from zeroshot.service.schemas import ClassifyRequest, Question
 
@@ -120,14 +120,9 @@ def to_source(given: str | bytes) -> ImageSource:
     ImageUnreadable
         If it is none of them.
     """
-    if isinstance(given, bytes) or is_uri(given):
+    if isinstance(given, bytes) or given[:5].lower() == "data:" or is_url(given):
         return given
     return decode_base64(given)
-
-
-def is_uri(text: str) -> bool:
-    """Whether a picture in JSON is a data URI or a URL."""
-    return text[:5].lower() == "data:" or text[:8].lower().startswith(("http://", "https://"))
 
 
 async def read_json(request: Request) -> object:
