@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot.service import bind
+from zeroshot.service.server import Server
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -63,7 +68,28 @@ def run(tmp_path: Path) -> Run:
 
 
 @contextmanager
-def running_server(folder: Path, *arguments: str) -> Iterator[str]:
+def served(app: FastAPI) -> Iterator[str]:
+    """Base URL of an application on a real port, served from a thread of this process."""
+    bound = bind("127.0.0.1", 0)
+    port = bound.getsockname()[1]
+    server = Server(uvicorn.Config(app, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not server.started:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def running_server(folder: Path, *arguments: str, **variables: str) -> Iterator[str]:
     """Base URL of a ``zeroshot serve`` that is ready; its log must hold no traceback in the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -74,7 +100,7 @@ def running_server(folder: Path, *arguments: str) -> Iterator[str]:
             stdout=log,
             stderr=log,
             cwd=folder,
-            env=environment(folder),
+            env=environment(folder, **variables),
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -82,7 +108,7 @@ def running_server(folder: Path, *arguments: str) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        assert process.wait(20) == 0
     assert "Traceback" not in (folder / "log").read_text()
 
 

@@ -21,10 +21,9 @@ def new(name: Annotated[str, typer.Argument(help="Whose it is: what logs and lim
 
     zeroshot keys new alice >> keys.txt; then ZEROSHOT_API_KEYS_FILE=keys.txt zeroshot serve
     """
-    from zeroshot.service import ApiKeys, hash_key, new_key
+    from zeroshot.service import key_line, new_key
 
     key = new_key()
-    line = f"{name}={hash_key(key)}"
-    ApiKeys.read([line], None)  # refuses a name that a file could not hold
-    print(f"{key}", file=sys.stderr)  # noqa: T201
+    line = key_line(name, key)
+    print(key, file=sys.stderr)  # noqa: T201
     sys.stdout.write(line + "\n")

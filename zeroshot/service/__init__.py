@@ -2,7 +2,7 @@
 
 from zeroshot.service.access import LOOPBACK
 from zeroshot.service.app import ServiceOptions, create_app
-from zeroshot.service.keys import ApiKeys, hash_key, new_key
+from zeroshot.service.keys import ApiKeys, hash_key, key_line, new_key
 from zeroshot.service.logs import set_up_logging
 from zeroshot.service.remote import RemotePictures
 from zeroshot.service.server import bind, serve
@@ -17,6 +17,7 @@ __all__ = [
     "bind",
     "create_app",
     "hash_key",
+    "key_line",
     "new_key",
     "serve",
     "set_up_logging",

@@ -99,6 +99,7 @@ class Access:
                     "unauthorized",
                     f"{detail} Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
                     headers={"WWW-Authenticate": "Bearer"},
+                    path=path,
                 )
             caller = current().caller = name
         wait = 0.0 if self.rate is None else self.rate.take(caller)
@@ -110,6 +111,7 @@ class Access:
             "rate-limited",
             f"More than {self.rate.per_minute} requests a minute. Try again in {wait:.1f} s.",
             headers={"Retry-After": str(math.ceil(wait))},
+            path=path,
         )
 
 

@@ -148,8 +148,9 @@ class Batcher:
         """
         with self._changed:
             while patient and not self._closed and len(self._waiting) >= self.max_waiting:
-                if not self._changed.wait(max(0.0, job.deadline - time.monotonic())):
+                if (left := job.deadline - time.monotonic()) <= 0:
                     break
+                self._changed.wait(min(left, 60.0))
             if self._closed or (len(self._waiting) >= self.max_waiting and not urgent):
                 raise Overloaded(f"{len(self._waiting)} pictures are waiting.", retry_after_s=self.wait_s)
             if urgent:

@@ -57,6 +57,33 @@ def hash_key(key: str) -> str:
     return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 
+def key_line(name: str, key: str) -> str:
+    """Write the line that accepts a key.
+
+    Parameters
+    ----------
+    name : str
+        Whose it is.
+    key : str
+        What the caller sends.
+
+    Returns
+    -------
+    str
+        ``NAME=HASH``.
+
+    Raises
+    ------
+    OptionError
+        If the name has other characters than letters, digits, dots, dashes and underscores.
+    """
+    if not _NAME.fullmatch(name):
+        raise OptionError(
+            f"A key cannot be named {quote(name)}.", "Use up to 64 letters, digits, dots, dashes and underscores."
+        )
+    return f"{name}={hash_key(key)}"
+
+
 @dataclass(frozen=True)
 class ApiKeys:
     """Names and hashes of the keys that are accepted.

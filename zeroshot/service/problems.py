@@ -58,6 +58,9 @@ TITLES = {
 }
 
 
+_OPENAI = ("/v1/embeddings", "/v1/models")
+
+
 class RequestError(errors.InputError):
     """The request itself, rather than a picture or a label, cannot be used.
 
@@ -81,6 +84,15 @@ class RequestError(errors.InputError):
         self.slug = type
 
 
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+
+
 class Problem(BaseModel):
     """An error, in the form of RFC 9457."""
 
@@ -91,9 +103,12 @@ class Problem(BaseModel):
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What was wrong, with the value, and what to do.")
     field: str | None = Field(None, description="The request field at fault, where there is one.")
+    error: OpenAIError | None = Field(None, description="On OpenAI's routes the same, as its clients read it.")
 
 
-def problem(status: int, slug: str, detail: str, *, field: str | None = None, headers: Any = None) -> JSONResponse:
+def problem(
+    status: int, slug: str, detail: str, *, field: str | None = None, headers: Any = None, path: str = ""
+) -> JSONResponse:
     """Build an error answer.
 
     Parameters
@@ -108,18 +123,25 @@ def problem(status: int, slug: str, detail: str, *, field: str | None = None, he
         The request field at fault.
     headers : mapping of str to str, or None
         Further headers.
+    path : str
+        Of the request: on OpenAI's routes the error is said once more, as its clients read it.
 
     Returns
     -------
     JSONResponse
         Of media type ``application/problem+json``.
     """
+    said = None
+    if path.startswith(_OPENAI):
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        said = OpenAIError(message=detail, type=kind, param=field, code=slug)
     body = Problem(
         type=f"urn:zeroshot:problem:{slug}",
         title=TITLES.get(status, "Error"),
         status=status,
         detail=detail,
         field=field,
+        error=said,
     )
     return JSONResponse(
         body.model_dump(exclude_none=True), status_code=status, headers=headers, media_type="application/problem+json"
@@ -187,7 +209,7 @@ def from_validation(error: ValidationError) -> RequestError:
     )
 
 
-def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, errors.ZeroshotError):
         raise error
     body = describe(error)
@@ -195,7 +217,8 @@ def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:  # n
         _LOG.error("%s", error, exc_info=error)
     retry = math.ceil(getattr(error, "retry_after_s", 1.0))
     headers = {"Retry-After": str(retry)} if body.status == 503 else None
-    return problem(body.status, body.type.rpartition(":")[2], body.detail, field=body.field, headers=headers)
+    slug = body.type.rpartition(":")[2]
+    return problem(body.status, slug, body.detail, field=body.field, headers=headers, path=request.url.path)
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

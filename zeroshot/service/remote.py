@@ -150,7 +150,7 @@ class RemotePictures:
                     answer = self._ask(line, target)
                     location = answer.headers.get("location")
                     if answer.status not in (301, 302, 303, 307, 308) or location is None:
-                        return self._read(answer, shown)
+                        return self._read(answer, deadline, shown)
                 seen = urljoin(seen, location)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = "it took too long" if time.monotonic() >= deadline else error
@@ -190,9 +190,10 @@ class RemotePictures:
         path = (target.path or "/") + (f"?{target.query}" if target.query else "")
         headers = {"Host": target.netloc, "User-Agent": "zeroshot", "Accept": "image/*", "Connection": "close"}
         connection.request("GET", path, headers=headers)
-        return connection.getresponse()
+        line.answer = connection.getresponse()
+        return line.answer
 
-    def _read(self, answer: http.client.HTTPResponse, shown: str) -> bytes:
+    def _read(self, answer: http.client.HTTPResponse, deadline: float, shown: str) -> bytes:
         if answer.status != 200:
             raise OSError(f"it answered {answer.status}")
         body = bytearray()
@@ -200,6 +201,8 @@ class RemotePictures:
             body += chunk
             if len(body) > self.max_bytes:
                 raise ImageTooLarge(f"{shown} has more than {self.max_bytes:,} bytes.", "Use a smaller picture.")
+        if time.monotonic() >= deadline:
+            raise TimeoutError
         if answer.length:
             raise OSError(f"it ended {answer.length:,} bytes early")
         return bytes(body)
@@ -216,6 +219,7 @@ class _Line:
 
     def __init__(self, deadline: float) -> None:
         self.socket: socket.socket | None = None
+        self.answer: http.client.HTTPResponse | None = None
         self._deadline = deadline
         self._cut = threading.Timer(self.left_s, self._shut)
         self._cut.daemon = True
@@ -234,8 +238,9 @@ class _Line:
 
     def __exit__(self, *_: object) -> None:
         self._cut.cancel()
-        if self.socket is not None:
-            self.socket.close()
+        for one in (self.answer, self.socket):
+            if one is not None:
+                one.close()
 
     def _shut(self) -> None:
         if self.socket is not None:
