@@ -128,6 +128,43 @@ def test_other_content_types_are_refused(client: httpx.Client, content_type: str
     problem_of(answer, 415, "unsupported-content-type")
 
 
+def test_a_picture_may_be_the_body_with_its_options_in_the_query(client: httpx.Client) -> None:
+    for content_type in ("image/jpeg", "application/octet-stream", "image/x-whatever"):
+        answer = client.post(
+            "/v1/classify",
+            params={"labels": "cat,dog", "top_k": 1, "mode": "multiclass", "temperature": 2},
+            content=CAT,
+            headers={"content-type": content_type},
+        )
+        assert answer.json()["labels"] == ["cat"]
+    repeated = client.post(
+        "/v1/classify", params={"labels": TWO}, content=CAT, headers={"content-type": "image/jpeg"}
+    ).json()
+    assert [one["label"] for one in repeated["predictions"]] == TWO
+    beside = client.post("/v1/classify?top_k=1", json={"image": CAT_BASE64, "labels": TWO})
+    assert problem_of(beside, 422, "invalid-request")["field"] == "top_k"
+    for query, field in (
+        ("labels=cat,dog&top_k=x", "top_k"),
+        ("labels=cat,dog&colour=1", "colour"),
+        ("top_k=1", "labels"),
+    ):
+        refused = client.post(f"/v1/classify?{query}", content=CAT, headers={"content-type": "image/jpeg"})
+        assert problem_of(refused, 422, "invalid-request")["field"] == field
+
+
+def test_several_pictures_are_answered_each_by_itself(client: httpx.Client) -> None:
+    broken = base64.b64encode(BAD["truncated JPEG"][0]()).decode()
+    asked = {"images": [CAT_BASE64, broken, "***", CAT_BASE64], "labels": TWO, "top_k": 1}
+    results = client.post("/v1/classify", json=asked).json()["results"]
+    assert [one.get("labels") for one in results] == [["cat"], None, None, ["cat"]]
+    assert [one["problem"]["type"].rpartition(":")[2] for one in results[1:3]] == ["image-unreadable"] * 2
+    files = [("image", CAT), ("image", b"x"), ("image", CAT)]
+    formed = client.post("/v1/classify", files=files, data={"labels": TWO}).json()["results"]
+    assert ["problem" in one for one in formed] == [False, True, False]
+    for body in ({"images": []}, {"images": [CAT_BASE64], "image": CAT_BASE64}, {"images": [CAT_BASE64] * 65}):
+        problem_of(client.post("/v1/classify", json={"labels": TWO, **body}), 422, "invalid-request")
+
+
 def test_forms_without_a_picture_or_broken_are_problems(client: httpx.Client) -> None:
     problem_of(client.post("/v1/classify", files={"photo": CAT}, data={"labels": TWO}), 422, "invalid-request")
     headers = {"content-type": "multipart/form-data"}
@@ -153,6 +190,8 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: str) -> None
 def test_unknown_paths_and_methods_are_problems(client: httpx.Client) -> None:
     problem_of(client.get("/nowhere"), 404, "not-found")
     problem_of(client.get("/v1/classify"), 405, "method-not-allowed")
+    allowed = {method.strip() for method in client.put("/v1/galleries/x").headers["allow"].split(",")}
+    assert allowed == {"GET", "DELETE"}
 
 
 def test_it_says_that_it_is_alive(client: httpx.Client) -> None:

@@ -125,7 +125,7 @@ def test_logs_say_who_and_what_but_no_key_label_or_pixel(guarded: tuple[str, Pat
     secret_label = "a label nobody needs to know"
     with httpx.Client(base_url=guarded[0], headers={"x-api-key": ALICE}) as http:
         asked = {**ASKED, "labels": [secret_label, "dog"]}
-        answer = http.post("/v1/classify?labels=hidden", json=asked, headers={"x-request-id": "my-request-1"})
+        answer = http.post("/v1/classify?secret=hidden", json=asked, headers={"x-request-id": "my-request-1"})
         assert answer.headers["x-request-id"] == "my-request-1"
         made = http.get("/v1/models", headers={"x-request-id": "two words"}).headers["x-request-id"]
         assert re.fullmatch("[0-9a-f]{32}", made)

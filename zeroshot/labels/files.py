@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from zeroshot.definitions import Fault, Reference, find_definition, read_definition, shipped
 from zeroshot.errors import DefinitionError, LabelError, quote
 from zeroshot.labels.clusters import ClusterFile, VectorFile
 from zeroshot.labels.head import Head
-from zeroshot.labels.label import Label, LabelFault, label_faults, parse_labels, require, stripped
+from zeroshot.labels.label import MAX_LABEL_CHARS, Label, LabelFault, label_faults, parse_labels, require, stripped
 from zeroshot.labels.label_set import Calibration, LabelSet, Mode
 from zeroshot.prompts import TemplateSet, load_templates
 
 _MAX_VECTOR_BYTES = 2**30
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+_SOME_TEXT: JsonDict = {"minLength": 1, "maxLength": MAX_LABEL_CHARS, "pattern": r"\S"}  # checked with its place
 
 
 class LabelEntry(BaseModel):
@@ -30,7 +34,7 @@ class LabelEntry(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"name": "cat", "aliases": ["kitten"], "parent": "animal"}]}
     )
 
-    name: str = Field(description="What answers call it.", examples=["cat"])
+    name: str = Field(description="What answers call it.", examples=["cat"], json_schema_extra=_SOME_TEXT)
     descriptions: list[str] = Field(
         default_factory=list,
         description="Sentences embedded in place of the filled templates; their mean is the class.",

@@ -16,7 +16,7 @@ from zeroshot.scoring import Scorer
 from zeroshot.service.context import current, timed
 from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.problems import RequestError, describe
-from zeroshot.service.requests import parse_json, to_source, validated
+from zeroshot.service.requests import parse, to_source
 from zeroshot.service.schemas import Answer, StreamAnswer, StreamLine
 
 _FEW_LABELS = 4_000  # more are ranked off the event loop
@@ -132,7 +132,7 @@ class Asked:
 
     def _begin(self, line: bytes) -> tuple[str | None, asyncio.Future[Answer | ZeroshotError]]:
         try:
-            entry = validated(parse_json(line), StreamLine)
+            entry = parse(line, StreamLine)
         except RequestError as error:
             refused: asyncio.Future[Answer | ZeroshotError] = asyncio.get_running_loop().create_future()
             refused.set_result(error)

@@ -11,7 +11,7 @@ from zeroshot.service.documents import body, problems
 from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.problems import RequestError, describe
 from zeroshot.service.questions import Questions
-from zeroshot.service.requests import media_type, parse_json, read_classify_job, validated
+from zeroshot.service.requests import media_type, parse, read_classify_job
 from zeroshot.service.schemas import (
     MULTIPART_SCHEMA,
     QUERY_PARAMETERS,
@@ -105,7 +105,7 @@ def classify_routes(pipeline: Pipeline, questions: Questions, *, max_images: int
             first = await anext(lines, None)
             if first is None:
                 raise RequestError(422, "invalid-request", "The body is empty.", "Its first line has the labels.")
-            asked = await ask(validated(parse_json(first), Question))
+            asked = await ask(parse(first, Question))
             spool = spooled()
             try:
                 async for answer in asked.stream(lines, window=window, timeout_s=timeout_s):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from zeroshot.errors import GalleryCorrupt
@@ -25,10 +25,11 @@ from zeroshot.service.requests import media_type, read_body
 from zeroshot.service.streams import NDJSON, lines_of, sent, spooled
 
 ResultT = TypeVar("ResultT")
+Name = Annotated[str, Path(description="A gallery's name.", json_schema_extra={"pattern": schemas.GALLERY_NAME})]
 _LINES_AT_ONCE = 64
 
 
-_BULK = {NDJSON: {"schema": {"type": "string", "description": "One NewItem a line."}}}
+_BULK = {NDJSON: {"schema": {"type": "string", "description": "One NewItem a line; an ItemResult each."}}}
 _FORM = {
     "multipart/form-data": {
         "schema": {
@@ -96,13 +97,13 @@ def gallery_routes(
         return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name, create=True).statistics()))
 
     @router.get("/{name}", summary="Describe a gallery", responses=problems(404, 409, 422, 500))
-    async def describe_gallery(name: str) -> schemas.GalleryInfo:
+    async def describe_gallery(name: Name) -> schemas.GalleryInfo:
         return await off_the_loop(lambda: schemas.GalleryInfo.of(name, galleries.get(name).statistics()))
 
     @router.delete(
         "/{name}", status_code=204, summary="Delete a gallery and all in it", responses=problems(404, 409, 422)
     )
-    async def delete_gallery(name: str) -> Response:
+    async def delete_gallery(name: Name) -> Response:
         await off_the_loop(lambda: galleries.delete(name))
         return Response(status_code=204)
 
@@ -115,9 +116,9 @@ def gallery_routes(
             "item a line (`?replace=true` to replace); the answer has one result a line, sent when the body is done."
         ),
         openapi_extra=body(schemas.NewItems, _BULK),
-        responses=problems(400, 404, 408, 409, 413, 422, 500, 503),
+        responses={200: {"content": _BULK}, **problems(400, 404, 408, 409, 413, 422, 500, 503)},
     )
-    async def add_items(name: str, request: Request, replace: bool = False) -> Any:
+    async def add_items(name: Name, request: Request, replace: bool = False) -> Any:
         gallery = await off_the_loop(lambda: galleries.get(name))
         if media_type(request) == NDJSON:
             spool = await _store_stream(
@@ -132,7 +133,7 @@ def gallery_routes(
 
     @router.get("/{name}/items", summary="List items by id", responses=problems(404, 409, 422, 500))
     async def list_items(
-        name: str,
+        name: Name,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         after: Annotated[str | None, Query(description="Only ids beyond this one.")] = None,
         where: Annotated[str | None, Query(description='A filter, in JSON: {"colour": "red"}.')] = None,
@@ -151,7 +152,7 @@ def gallery_routes(
 
     @router.get("/{name}/items/{id:path}", summary="Get an item", responses=problems(404, 409, 422, 500))
     async def get_item(
-        name: str,
+        name: Name,
         id: str,  # noqa: A002
         vector: Annotated[bool, Query(description="With its vector.")] = False,
     ) -> schemas.ItemObject:
@@ -164,7 +165,7 @@ def gallery_routes(
     @router.delete(
         "/{name}/items/{id:path}", status_code=204, summary="Remove an item", responses=problems(404, 409, 422, 500)
     )
-    async def delete_item(name: str, id: str) -> Response:  # noqa: A002
+    async def delete_item(name: Name, id: str) -> Response:  # noqa: A002
         await off_the_loop(lambda: galleries.get(name).delete([id]))
         return Response(status_code=204)
 
@@ -174,7 +175,7 @@ def gallery_routes(
         openapi_extra=body(schemas.SearchRequest, _FORM),
         responses=problems(400, 404, 408, 409, 413, 422, 500, 503, 504),
     )
-    async def search(name: str, request: Request) -> schemas.SearchResponse:
+    async def search(name: Name, request: Request) -> schemas.SearchResponse:
         asked = await read_search(request, max_image_bytes)
 
         def run() -> schemas.SearchResponse:
@@ -192,7 +193,7 @@ def gallery_routes(
         openapi_extra=body(schemas.RelabelRequest),
         responses=problems(400, 404, 409, 413, 422, 500, 504),
     )
-    async def classify(name: str, request: Request) -> schemas.RelabelResponse:
+    async def classify(name: Name, request: Request) -> schemas.RelabelResponse:
         asked = await read_body(request, schemas.RelabelRequest)
         labels = await questions.label_set(asked.labels, asked.label_set)
         templates = None if asked.templates is None else load_templates(asked.templates, files=False)
@@ -209,7 +210,7 @@ def gallery_routes(
         "/{name}/duplicates", summary="Find near-duplicates, in groups", responses=problems(404, 409, 422, 500, 504)
     )
     async def duplicates(
-        name: str, min_similarity: Annotated[float, Query(gt=0, le=1)] = 0.95
+        name: Name, min_similarity: Annotated[float, Query(gt=0, le=1)] = 0.95
     ) -> schemas.DuplicateGroups:
         return await over_the_whole(
             lambda: schemas.DuplicateGroups(groups=galleries.get(name).duplicates(min_similarity=min_similarity))
@@ -220,7 +221,7 @@ def gallery_routes(
         summary="Check the index against the database, and mend it",
         responses=problems(404, 409, 422, 500, 504),
     )
-    async def verify(name: str) -> schemas.VerificationObject:
+    async def verify(name: Name) -> schemas.VerificationObject:
         return await over_the_whole(lambda: schemas.VerificationObject.of(galleries.get(name).verify()))
 
     @router.post(
@@ -228,7 +229,7 @@ def gallery_routes(
         summary="Give back the room of deleted items, and build a large index anew",
         responses=problems(404, 409, 422, 500, 504),
     )
-    async def compact(name: str) -> schemas.GalleryInfo:
+    async def compact(name: Name) -> schemas.GalleryInfo:
         def run() -> schemas.GalleryInfo:
             gallery = galleries.get(name)
             gallery.compact()

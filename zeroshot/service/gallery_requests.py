@@ -19,7 +19,7 @@ from zeroshot.images import ImageLimits
 from zeroshot.images.sources import open_source
 from zeroshot.service.gallery_schemas import ItemResult, NewItem, QueryObject, SearchRequest
 from zeroshot.service.problems import RequestError, describe
-from zeroshot.service.requests import media_type, parse_json, read_body, read_form, to_source, validated
+from zeroshot.service.requests import check_fields, media_type, parse, read_body, read_form, to_source
 
 
 async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
@@ -54,7 +54,7 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
         raise RequestError(
             422, "invalid-request", f"A field of the form is malformed: {error}.", "See /docs."
         ) from error
-    return validated({"queries": [query], **others}, SearchRequest)
+    return check_fields({"queries": [query], **others}, SearchRequest)
 
 
 def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
@@ -107,7 +107,7 @@ def store_lines(gallery: Gallery, lines: Sequence[bytes], *, replace: bool) -> I
     entries: list[NewItem | ZeroshotError] = []
     for line in lines:
         try:
-            entries.append(validated(parse_json(line), NewItem))
+            entries.append(parse(line, NewItem))
         except RequestError as error:
             entries.append(error)
     yield from store_items(gallery, entries, replace=replace)

@@ -11,6 +11,8 @@ from zeroshot.labels import LabelEntry
 from zeroshot.service.problems import Problem
 from zeroshot.service.schemas import Strict
 
+GALLERY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
 Where = Annotated[
     dict[str, Any] | None,
     Field(description='A condition on metadata: {"year": {"gte": 2020}, "colour": "red"}.'),
@@ -20,7 +22,11 @@ Where = Annotated[
 class NewGallery(Strict):
     """A gallery to make."""
 
-    name: str = Field(description="Letters, digits, dots, dashes and underscores.", examples=["cars"])
+    name: str = Field(
+        description="Letters, digits, dots, dashes and underscores.",
+        examples=["cars"],
+        json_schema_extra={"pattern": GALLERY_NAME},
+    )
 
 
 class GalleryObject(BaseModel):

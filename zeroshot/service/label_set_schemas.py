@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.labels import Change, LabelEntry, StoredLabelSet
-from zeroshot.service.schemas import ModeName, Strict, Threshold
+from zeroshot.service.schemas import NAME, ModeName, Strict, Threshold
 
 
 class LabelSetSummary(BaseModel):
@@ -56,7 +56,7 @@ class LabelSetOptions(Strict):
         extra="forbid", strict=True, json_schema_extra={"examples": [{"mode": "multilabel", "threshold": 0.6}]}
     )
 
-    name: str | None = Field(None, description="Another name.")
+    name: str | None = Field(None, description="Another name.", json_schema_extra={"pattern": NAME})
     mode: ModeName | None = None
     threshold: Threshold | None = None
     templates: str | list[str] | None = Field(None, description="A template set's name, or templates with one {} each.")
@@ -66,7 +66,7 @@ class LabelSetOptions(Strict):
 class CopyRequest(Strict):
     """Where to copy a set to."""
 
-    name: str = Field(description="A free name.", examples=["pets-2"])
+    name: str = Field(description="A free name.", examples=["pets-2"], json_schema_extra={"pattern": NAME})
 
 
 class ChangeObject(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from zeroshot.errors import LabelSetRefused, quote
 from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names
@@ -16,8 +16,10 @@ from zeroshot.prompts import load_templates
 from zeroshot.service import label_set_schemas as schemas
 from zeroshot.service.documents import body, problems
 from zeroshot.service.requests import read_body
+from zeroshot.service.schemas import NAME
 
 ResultT = TypeVar("ResultT")
+Name = Annotated[str, Path(description="A label set's name.", json_schema_extra={"pattern": NAME})]
 
 
 def label_set_routes(store: LabelSetStore) -> APIRouter:
@@ -63,10 +65,10 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         "/{name}",
         summary="Show a label set in the form of a file",
         response_model_exclude_defaults=True,
-        responses=problems(404),
+        responses=problems(404, 422),
     )
     async def show(
-        name: str, version: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None
+        name: Name, version: Annotated[int | None, Query(ge=1, description="Default: the newest.")] = None
     ) -> LabelSetFile:
         wanted = name if version is None else f"{name}@{version}"
         return await off_the_loop(lambda: LabelSetFile.of(find_label_set(wanted, store, files=False)))
@@ -77,7 +79,7 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         openapi_extra=body(LabelSetFile),
         responses=problems(400, 404, 409, 413, 422),
     )
-    async def put(name: str, request: Request) -> schemas.LabelSetCreated:
+    async def put(name: Name, request: Request) -> schemas.LabelSetCreated:
         given = await read_body(request, LabelSetFile)
         if given.name != name:
             raise LabelSetRefused(
@@ -98,12 +100,14 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         openapi_extra=body(schemas.LabelSetOptions),
         responses=problems(400, 404, 409, 422),
     )
-    async def patch(name: str, request: Request) -> schemas.LabelSetCreated:
+    async def patch(name: Name, request: Request) -> schemas.LabelSetCreated:
         given = await read_body(request, schemas.LabelSetOptions)
         options = given.model_dump(exclude_unset=True, exclude={"name"})
 
         def changed(old: LabelSet) -> LabelSet:
-            fields = dict(options)
+            fields = {name: value for name, value in options.items() if name != "description"}
+            if "description" in options:
+                fields["description"] = options["description"] or ""
             if "mode" in fields:
                 fields["mode"] = None if fields["mode"] is None else Mode(fields["mode"])
             if fields.get("templates") is not None:
@@ -120,9 +124,9 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         return await change(run)
 
     @router.delete(
-        "/{name}", status_code=204, summary="Delete a label set and all its versions", responses=problems(404)
+        "/{name}", status_code=204, summary="Delete a label set and all its versions", responses=problems(404, 422)
     )
-    async def delete(name: str) -> Response:
+    async def delete(name: Name) -> Response:
         await off_the_loop(lambda: store.delete(name))
         return Response(status_code=204)
 
@@ -133,7 +137,7 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         openapi_extra=body(schemas.CopyRequest),
         responses=problems(400, 404, 409, 422),
     )
-    async def copy(name: str, request: Request) -> schemas.LabelSetCreated:
+    async def copy(name: Name, request: Request) -> schemas.LabelSetCreated:
         new = (await read_body(request, schemas.CopyRequest)).name
 
         def run() -> LabelSet:
@@ -149,17 +153,19 @@ def label_set_routes(store: LabelSetStore) -> APIRouter:
         openapi_extra=body(schemas.NewLabels),
         responses=problems(400, 404, 409, 413, 422),
     )
-    async def add(name: str, request: Request) -> schemas.LabelSetCreated:
+    async def add(name: Name, request: Request) -> schemas.LabelSetCreated:
         given = await read_body(request, schemas.NewLabels)
         labels = [one for entry in given.labels for one in ([entry] if isinstance(entry, str) else entry.to_labels())]
         return await change(lambda: store.add(name, labels))
 
     @router.delete("/{name}/labels/{label:path}", summary="Take a label out", responses=problems(404, 422))
-    async def remove(name: str, label: str) -> schemas.LabelSetCreated:
+    async def remove(
+        name: Name, label: Annotated[str, Path(description="Its name, or an alias.")]
+    ) -> schemas.LabelSetCreated:
         return await change(lambda: store.remove(name, [label]))
 
-    @router.get("/{name}/versions", summary="Say what was done to a label set", responses=problems(404))
-    async def versions(name: str) -> schemas.History:
+    @router.get("/{name}/versions", summary="Say what was done to a label set", responses=problems(404, 422))
+    async def versions(name: Name) -> schemas.History:
         found = await off_the_loop(lambda: store.history(name))
         return schemas.History(versions=[schemas.ChangeObject.of(one) for one in found])
 

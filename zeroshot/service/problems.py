@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from zeroshot import errors
 
@@ -82,6 +84,10 @@ class RequestError(errors.InputError):
         super().__init__(message, remedy, field=field)
         self.status = status
         self.slug = type
+
+
+_JSON_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
+_UNION_BRANCH = re.compile(r"(str|int|list\[.*|Label(Entry|SetFile)|Reference|Roboflow\w+|function-.*)$")
 
 
 class OpenAIError(BaseModel):
@@ -201,7 +207,15 @@ def from_validation(error: ValidationError) -> RequestError:
         Naming the first field at fault, its value and what was expected.
     """
     first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"] if not str(part).startswith(("list[", "LabelEntry")) and part != "str"]
+    if first["type"] == "json_invalid":
+        reason = str(first.get("ctx", {}).get("error", first["msg"]))
+        return RequestError(400, "invalid-json", f"The body is not valid JSON: {reason}.", "Send a JSON object.")
+    if not first["loc"] and first["type"] in ("model_type", "model_attributes_type"):
+        kind = _JSON_TYPES.get(type(first["input"]), "null")
+        return RequestError(
+            422, "invalid-request", f"The body is a JSON {kind}, not an object.", 'Send an object: {"...": ...}.'
+        )
+    place = [str(part) for part in first["loc"] if not _UNION_BRANCH.match(str(part))]
     field = ".".join(place) or None
     value = "" if first["type"] == "missing" else f", not {errors.quote(first['input'])}"
     return RequestError(
@@ -230,7 +244,16 @@ def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     }
     slugs = {404: "not-found", 405: "method-not-allowed"}
     status = error.status_code
+    if status == 405:
+        error.headers = {"Allow": ", ".join(_methods_at(request))}
     return problem(status, slugs.get(status, "http"), details.get(status, str(error.detail)), headers=error.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Every method of a path, of whichever route: Starlette names those of the first that fits."""
+    paths = request.app.openapi()["paths"].items()
+    found = [methods for path, methods in paths if compile_path(path)[0].match(request.url.path)]
+    return sorted({method.upper() for methods in found for method in methods})
 
 
 def _on_bad_parameter(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from starlette.requests import Request
 
 from zeroshot.images import ImageSource, decode_base64, is_url
 from zeroshot.service.problems import RequestError, from_validation
-from zeroshot.service.schemas import ClassifyRequest, Question
+from zeroshot.service.schemas import OPTIONS, ClassifyRequest, Question
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -65,12 +64,20 @@ async def read_classify_job(request: Request, max_image_bytes: int, max_images: 
         If the body is of another type, malformed, or not of the documented form.
     """
     content_type = media_type(request)
+    if not is_picture(content_type) and (beside := [name for name in request.query_params if name in OPTIONS]):
+        raise RequestError(
+            422,
+            "invalid-request",
+            f"{beside[0]} is in the query, and the body is no picture.",
+            "Options in the query go with a picture as the body; put them into the body.",
+            beside[0],
+        )
     if is_json(content_type):
-        job = _from_json(await read_json(request))
+        job = _from_json(await read_body(request, ClassifyRequest))
     elif content_type == "multipart/form-data":
         job = await _from_form(request, max_image_bytes, max_images)
-    elif content_type.startswith("image/") or content_type == "application/octet-stream":
-        question = validated(_options(request.query_params), Question)
+    elif is_picture(content_type):
+        question = check_fields(_options(request.query_params), Question)
         job = ClassifyJob([await request.body()], question, is_single=True)
     else:
         raise RequestError(
@@ -102,6 +109,11 @@ def is_json(content_type: str) -> bool:
     )
 
 
+def is_picture(content_type: str) -> bool:
+    """Whether a body of this type is a picture itself."""
+    return content_type.startswith("image/") or content_type == "application/octet-stream"
+
+
 def to_source(given: str | bytes) -> ImageSource:
     """Tell base64 from a data URI and a URL.
 
@@ -125,53 +137,6 @@ def to_source(given: str | bytes) -> ImageSource:
     return decode_base64(given)
 
 
-async def read_json(request: Request) -> object:
-    """Read a body as JSON.
-
-    Parameters
-    ----------
-    request : Request
-        Any.
-
-    Returns
-    -------
-    object
-        What it says.
-
-    Raises
-    ------
-    RequestError
-        If it is not JSON.
-    """
-    return parse_json(await request.body())
-
-
-def parse_json(body: bytes) -> object:
-    """Parse JSON.
-
-    Parameters
-    ----------
-    body : bytes
-        Any.
-
-    Returns
-    -------
-    object
-        What it says.
-
-    Raises
-    ------
-    RequestError
-        If it is not JSON.
-    """
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(
-            400, "invalid-json", f"The body is not valid JSON: {error}.", "Send a JSON object."
-        ) from error
-
-
 async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     """Read a JSON body of a known form.
 
@@ -192,18 +157,44 @@ async def read_body(request: Request, model: type[ModelT]) -> ModelT:
     RequestError
         If it is not JSON, or not of that form.
     """
-    return validated(await read_json(request), model)
+    return parse(await request.body(), model)
 
 
-def validated(fields: object, model: type[ModelT]) -> ModelT:
-    """Hold fields to a form.
+def parse(body: bytes, model: type[ModelT]) -> ModelT:
+    """Parse a JSON object of a known form.
 
     Parameters
     ----------
-    fields : object
-        Parsed JSON.
+    body : bytes
+        In UTF-8.
     model : type
         What it has to be.
+
+    Returns
+    -------
+    BaseModel
+        Validated; a number that is written as text is no number.
+
+    Raises
+    ------
+    RequestError
+        If it is not JSON, or not of that form; the first field at fault is named.
+    """
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def check_fields(fields: dict[str, object], model: type[ModelT]) -> ModelT:
+    """Hold fields that came one by one to a form.
+
+    Parameters
+    ----------
+    fields : dict
+        In JSON's types.
+    model : type
+        What they have to be.
 
     Returns
     -------
@@ -213,14 +204,10 @@ def validated(fields: object, model: type[ModelT]) -> ModelT:
     Raises
     ------
     RequestError
-        If it is not of that form; the first field at fault is named.
+        If they are not of that form; the first field at fault is named.
     """
-    if not isinstance(fields, dict):
-        raise RequestError(
-            422, "invalid-request", f"The body is a JSON {_json_type(fields)}, not an object.", 'Send {"image": ...}.'
-        )
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, strict=True)
     except ValidationError as error:
         raise from_validation(error) from error
 
@@ -267,13 +254,11 @@ async def read_form(request: Request, max_image_bytes: int, max_images: int = 1)
     return contents, form
 
 
-def _from_json(fields: object) -> ClassifyJob:
-    body = validated(fields, ClassifyRequest)
+def _from_json(body: ClassifyRequest) -> ClassifyJob:
     if (body.image is None) == (body.images is None):
         given = "neither" if body.image is None else "both"
-        field = "image" if isinstance(fields, dict) and "image" in fields else None
         raise RequestError(
-            422, "invalid-request", f"'image' or 'images' is needed; {given} was given.", "Give one.", field or "image"
+            422, "invalid-request", f"'image' or 'images' is needed; {given} was given.", "Give one.", "image"
         )
     sources: list[str | bytes] = [body.image] if body.image is not None else list(body.images or ())
     return ClassifyJob(sources, body, is_single=body.image is not None)
@@ -282,7 +267,7 @@ def _from_json(fields: object) -> ClassifyJob:
 async def _from_form(request: Request, max_image_bytes: int, max_images: int) -> ClassifyJob:
     contents, form = await read_form(request, max_image_bytes, max_images)
     texts = {name: [one for one in form.getlist(name) if isinstance(one, str)] for name in form if name != "image"}
-    question = validated(_from_texts(texts), Question)
+    question = check_fields(_from_texts(texts), Question)
     return ClassifyJob(list(contents), question, is_single=len(contents) == 1)
 
 
@@ -321,8 +306,3 @@ def _split(values: Sequence[str]) -> list[str]:
         raise RequestError(
             422, "invalid-request", f"labels: {error}.", "Repeat the field per label.", "labels"
         ) from error
-
-
-def _json_type(value: object) -> str:
-    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")

@@ -15,6 +15,9 @@ PIXEL = (  # a red pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[0-9]{1,9})?$"
+"""What the names of label sets and galleries look like, a label set's version included."""
+
 ModeName = Literal["multiclass", "binary", "multilabel", "hierarchical"]
 Threshold = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -141,7 +144,7 @@ class Health(BaseModel):
     status: str = Field(examples=["ok"])
 
 
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {  # a question's fields, where they come one by one
     "labels": {
         "type": "array",
         "items": {"type": "string"},
@@ -165,13 +168,13 @@ MULTIPART_SCHEMA: dict[str, Any] = {
             "minItems": 1,
             "description": "The picture; several of them are answered in `results`.",
         },
-        **_OPTIONS,
+        **OPTIONS,
     },
 }
 """The multipart form of `ClassifyRequest`."""
 
 QUERY_PARAMETERS: list[dict[str, Any]] = [
     {"name": name, "in": "query", "required": False, "schema": schema, "description": "For a body that is a picture."}
-    for name, schema in _OPTIONS.items()
+    for name, schema in OPTIONS.items()
 ]
 """The options of a request whose body is the picture itself."""
