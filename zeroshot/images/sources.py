@@ -109,7 +109,7 @@ def decode_base64(text: str) -> bytes:
     """
     try:
         try:
-            decoded = base64.b64decode(text, validate=True)  # as nearly everybody sends it
+            decoded = binascii.a2b_base64(text, strict_mode=True)  # as nearly everybody sends it
         except (binascii.Error, ValueError):
             compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
             decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)

@@ -184,6 +184,7 @@ def create_app(
         max_bytes_in_flight=options.max_bytes_in_flight,
         max_requests=2 * options.max_in_flight + 64,
         timeout_s=options.timeout_s,
+        retry_after_s=lambda: 0.0 if pipeline.in_flight < pipeline.max_in_flight else pipeline.retry_after_s,
         metrics=metrics,
     )
     app.add_middleware(

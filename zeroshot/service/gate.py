@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +23,14 @@ NDJSON = b"application/x-ndjson"
 
 _ROOM_FOR_LABELS = 32 * 2**20  # 10,000 labels of 1,000 characters, escaped
 _FREE = frozenset(["/", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json"])
+_WITH_PICTURES = ("/v1/classify", "/v1/embeddings", "/hf/", "/clip/")
+_REFUSAL = bytes(
+    problem(503, "overloaded", "The server is at work on as many pictures as it takes on. Try again later.").body
+)
+_REFUSAL_HEADERS = [
+    (b"content-type", b"application/problem+json"),
+    (b"content-length", b"%d" % len(_REFUSAL)),
+]
 
 
 class Gate:
@@ -39,6 +48,9 @@ class Gate:
         Most requests that are being worked on.
     timeout_s : float
         Most seconds a request may take, and most seconds a stream may be silent.
+    retry_after_s : callable
+        Gives 0 where there is room for a picture, else the seconds after which it is worth trying again. It is asked
+        first of all, since refusing must cost next to nothing.
     metrics : Metrics
         Counts what is refused.
     """
@@ -51,9 +63,11 @@ class Gate:
         max_bytes_in_flight: int,
         max_requests: int,
         timeout_s: float,
+        retry_after_s: Callable[[], float],
         metrics: Metrics,
     ) -> None:
         self.app = app
+        self.retry_after_s = retry_after_s
         self.max_bytes = max_image_bytes * 4 // 3 + _ROOM_FOR_LABELS
         self.max_bytes_in_flight = max_bytes_in_flight
         self.max_requests = max_requests
@@ -67,9 +81,10 @@ class Gate:
         if scope["type"] != "http" or scope["path"] in _FREE:
             await self.app(scope, receive, send)
             return
-        if self.requests >= self.max_requests:
+        wait_s = self.retry_after_s() if scope["path"].startswith(_WITH_PICTURES) else 0.0
+        if wait_s or self.requests >= self.max_requests:
             self.metrics.refused("overload")
-            await _too_much(f"{self.requests} requests are being worked on.")(scope, receive, send)
+            await _refuse(send, max(1, math.ceil(wait_s)))
             return
         headers = dict(scope["headers"])
         streamed = headers.get(b"content-type", b"").lower().startswith(NDJSON)
@@ -184,7 +199,8 @@ async def _end(task: asyncio.Future[None]) -> None:
             task.exception()
 
 
-def _too_much(message: str, retry_after_s: float = 1.0) -> ASGIApp:
-    return problem(
-        503, "overloaded", f"{message} Try again later.", headers={"Retry-After": str(math.ceil(retry_after_s))}
-    )
+async def _refuse(send: Send, retry_after_s: int) -> None:
+    """Answer 503 with as little work as can be."""
+    headers = [*_REFUSAL_HEADERS, (b"retry-after", b"%d" % retry_after_s)]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _REFUSAL})
