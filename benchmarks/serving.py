@@ -257,12 +257,21 @@ def overload(seconds: float) -> None:
     statuses = sum((part.statuses for part in parts), start=before.statuses.__class__())
     bound = in_flight / capacity
     facts = {
-        "what": "overload", "seconds": elapsed, "capacity_per_s": capacity, "before": before.rate, "after": after.rate, "goodput_per_s": good / elapsed,
-        "share_of_capacity": good / elapsed / capacity, "p50_s": latencies.quantile(0.5),
-        "p99_s": latencies.quantile(0.99), "queue_over_capacity_s": bound, "statuses": dict(statuses),
-        "memory_mb": [round(one / 1e6) for one in memory], "generators_cores": own / elapsed,
+        "what": "overload",
+        "seconds": elapsed,
+        "capacity_per_s": capacity,
+        "before_per_s": before.rate,
+        "after_per_s": after.rate,
+        "goodput_per_s": good / elapsed,
+        "share_of_capacity": good / elapsed / capacity,
+        "p50_s": latencies.quantile(0.5),
+        "p99_s": latencies.quantile(0.99),
+        "queue_over_capacity_s": bound,
+        "statuses": dict(statuses),
+        "memory_mb": [round(one / 1e6) for one in memory],
+        "generators_cores": own / elapsed,
         "servers_cores": theirs / elapsed,
-    }  # fmt: skip
+    }
     ROWS.append(facts)
     for name, value in facts.items():
         print(f"overload: {name} {value:.3f}" if isinstance(value, float) else f"overload: {name} {value}", flush=True)

@@ -32,7 +32,9 @@ def settings_reference() -> str:
     """docs/settings.md: every setting."""
     rows = []
     for name, field in Settings.model_fields.items():
-        default = "the platform's user-data folder" if field.default is PydanticUndefined else f"`{field.default}`"
+        default = "the platform's user-data folder"
+        if field.default is not PydanticUndefined:
+            default = "none" if field.default in (None, ()) else f"`{str(field.default).lower()}`"
         rows.append(f"| `ZEROSHOT_{name.upper()}` | {default} | {field.description} |")
     return (
         "# Settings\n\nGenerated from `zeroshot/settings.py` (`make docs`). Settings are environment variables, or\n"

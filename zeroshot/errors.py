@@ -329,27 +329,7 @@ class ServerUnreachable(ClientError):
 
 
 def quote(value: object, *, limit: int = 60) -> str:
-    """Show a value in a message, shortened in the middle when long.
-
-    Parameters
-    ----------
-    value : object
-        Anything with a ``repr``.
-    limit : int
-        The most characters shown.
-
-    Returns
-    -------
-    str
-        The ``repr``, at most `limit` characters.
-
-    Examples
-    --------
-    >>> quote("cat")
-    "'cat'"
-    >>> len(quote("x" * 10_000))
-    60
-    """
+    """Show a value in a message: its ``repr``, shortened in the middle to at most `limit` characters."""
     text = repr(value)
     if len(text) <= limit:
         return text

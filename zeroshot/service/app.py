@@ -34,8 +34,9 @@ from zeroshot.service.label_sets import label_set_routes
 from zeroshot.service.metrics import Metrics
 from zeroshot.service.observing import Observing
 from zeroshot.service.open_galleries import OpenGalleries
-from zeroshot.service.pipeline import Pipeline, QueuedEncoder
+from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.questions import Questions
+from zeroshot.service.queued_encoder import QueuedEncoder
 from zeroshot.service.remote import RemotePictures
 from zeroshot.service.roboflow import RoboflowComparison, RoboflowImages, RoboflowTexts, roboflow_routes
 from zeroshot.service.schemas import ClassifyRequest, Question, StreamAnswer, StreamLine

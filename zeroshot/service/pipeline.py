@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import numpy as np
 from PIL import Image
 
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cores import available_cores
-from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.encoders import FloatArray
 from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost
-from zeroshot.images import ImageSource, Preprocessing, is_url, load
+from zeroshot.images import ImageSource, is_url, load
 from zeroshot.labels import LabelSet
 from zeroshot.prompts import TemplateSet
 from zeroshot.scoring import Scorer, Wishes
@@ -36,7 +35,7 @@ ResultT = TypeVar("ResultT")
 _PROBE = Image.new("RGB", (8, 8), (200, 60, 60))
 _PROBE_EVERY_S = 1.0  # one probe answers all who ask within this time
 _PROBE_TIMEOUT_S = 5.0
-_BULK_TIMEOUT_S = 600.0  # of pictures that can wait: a gallery's
+_WARM_UP_TIMEOUT_S = 600.0
 _BULK_BATCHES = 8  # how many batches of them the queue has room for, beside what is in flight
 
 
@@ -255,7 +254,7 @@ class Pipeline:
         for count in (1, 1, self.batcher.max_batch):
             futures: list[Future[FloatArray]] = [Future() for _ in range(count)]
             for future in futures:
-                self.batcher.submit(Job(pixels, future, time.monotonic() + _BULK_TIMEOUT_S), urgent=True)
+                self.batcher.submit(Job(pixels, future, time.monotonic() + _WARM_UP_TIMEOUT_S), urgent=True)
             for future in futures:
                 future.result()
         encoder.encode_texts(["a photo"])
@@ -277,51 +276,3 @@ def _note(context: RequestContext, job: Job) -> None:
     if job.started:
         context.add("queue", job.arrived, job.started)
         context.add("encode", job.started, time.monotonic())
-
-
-class QueuedEncoder:
-    """An encoder whose pictures go through the batcher, for code that runs in threads of its own: galleries.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Whose encoder and queue.
-    """
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._encoder: Encoder = pipeline.classifier.encoder
-        self._batcher = pipeline.batcher
-        self.spec = self._encoder.spec
-        self.dim = self._encoder.dim
-        self.logit_scale = self._encoder.logit_scale
-        self.logit_bias = self._encoder.logit_bias
-        self.preprocessing: Preprocessing = self._encoder.preprocessing
-        self.template_set = self._encoder.template_set
-
-    @property
-    def fingerprint(self) -> str:
-        """The encoder's."""
-        return self._encoder.fingerprint
-
-    def encode_pixels(self, pixels: FloatArray) -> FloatArray:
-        """Embed preprocessed pictures: (n, 3, h, w) float32 to (n, dim) float32 unit rows; waits for its turn."""
-        futures: list[Future[FloatArray]] = []
-        for row in pixels:
-            futures.append(Future())
-            self._batcher.submit(Job(row, futures[-1], time.monotonic() + _BULK_TIMEOUT_S), patient=True)
-        rows = [future.result() for future in futures]
-        return np.stack(rows) if rows else np.empty((0, self.dim), dtype=np.float32)
-
-    def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
-        """Embed n RGB pictures to (n, dim) float32 unit rows."""
-        if not images:
-            return np.empty((0, self.dim), dtype=np.float32)
-        return self.encode_pixels(np.stack([self.preprocessing(image) for image in images]))
-
-    def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed n texts to (n, dim) float32 unit rows."""
-        return self._encoder.encode_texts(texts)
-
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Count the tokens that n texts are read as, special ones included."""
-        return self._encoder.count_tokens(texts)
