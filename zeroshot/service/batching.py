@@ -261,10 +261,10 @@ class Batcher:
         took = time.monotonic() - start
         each = took / len(batch)
         self.picture_s = each if self.picture_s == 0 else (1 - _MEMORY) * self.picture_s + _MEMORY * each
+        if self._on_batch is not None:  # before the answers: who has one finds it counted
+            self._on_batch(BatchReport(len(batch), [start - job.arrived for job in batch], took))
         for job, row in zip(batch, rows, strict=True):
             job.future.set_result(row)
-        if self._on_batch is not None:
-            self._on_batch(BatchReport(len(batch), [start - job.arrived for job in batch], took))
 
 
 def _fail(job: Job, error: BaseException) -> None:

@@ -64,19 +64,28 @@ class Observing:
         context = RequestContext(identity.decode(), start + self._timeout(headers.get(b"x-request-timeout")))
         more = _PAGE_HEADERS if scope["path"].startswith(_PAGES_AT) else _HEADERS
         status = 499  # what is logged for a client that left before its answer
+        noted = False
+
+        def note() -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self._note(scope, headers, context, status, time.monotonic() - start)
 
         async def noting(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *more, (b"x-request-id", identity)]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                note()  # before the last byte: who has the whole answer finds it counted
             await send(message)
 
         with entered(context):
             try:
                 await self.app(scope, receive, noting)
             finally:
-                self._note(scope, headers, context, status, time.monotonic() - start)
+                note()
 
     def _timeout(self, asked: bytes | None) -> float:
         with suppress(TypeError, ValueError):
