@@ -93,7 +93,7 @@ def _figure(entry: Entry, limits: ImageLimits | None) -> str:
     picture = '<span class="none">no picture</span>'
     if entry.source is not None:
         try:
-            picture = f'<img alt="{html.escape(entry.caption)}" src="{_thumbnail(entry.source, limits)}">'
+            picture = f'<img alt="{html.escape(entry.caption)}" src="{thumbnail(entry.source, limits)}">'
         except ImageError as error:
             picture = f'<span class="none">{html.escape(error.message)}</span>'
     if entry.link is not None:
@@ -105,7 +105,8 @@ def _figure(entry: Entry, limits: ImageLimits | None) -> str:
     return f"<figure><div>{picture}</div><figcaption>{caption}</figcaption></figure>"
 
 
-def _thumbnail(source: ImageSource, limits: ImageLimits | None) -> str:
+def thumbnail(source: ImageSource, limits: ImageLimits | None) -> str:
+    """Give a picture, scaled down, as a data URI of a JPEG."""
     image = load(source, limits, enough=_SIDE)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

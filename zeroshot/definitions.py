@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,7 @@ _REFERENCES = {
     "open_clip:SIMPLE_IMAGENET_TEMPLATES",
     "open_clip:IMAGENET_CLASSNAMES",
 }
+_CLIP_BENCHMARK = "clip_benchmark:"  # then classnames/NAME or templates/NAME
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_FILE_BYTES = 16 * 2**20
 
@@ -60,7 +62,7 @@ class Checked(Protocol):
 
 
 class Reference(BaseModel):
-    """A list that open_clip publishes, used as it is installed rather than copied."""
+    """A list that open_clip or CLIP_benchmark publishes, used as it is installed rather than copied."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -79,14 +81,36 @@ class Reference(BaseModel):
         DefinitionError
             If the reference is not one that is known.
         ModelUnavailable
-            If open_clip is not installed.
+            If the package that has it is not installed.
         """
+        if self.source.startswith(_CLIP_BENCHMARK):
+            kind, _, name = self.source.removeprefix(_CLIP_BENCHMARK).partition("/")
+            lists = _clip_benchmark_lists(kind)
+            if name not in lists:
+                raise DefinitionError(
+                    f"{quote(self.source)} is not a known reference.", f"There are {', '.join(sorted(lists))}."
+                )
+            return [value.replace("{c}", "{}") for value in lists[name]]
         if self.source not in _REFERENCES:
             raise DefinitionError(
                 f"{quote(self.source)} is not a known reference.", f"Use one of: {', '.join(sorted(_REFERENCES))}."
             )
         values: Sequence[str | Callable[[str], str]] = getattr(_open_clip_lists(), self.source.partition(":")[2])
         return [value if isinstance(value, str) else value("{}") for value in values]
+
+
+@lru_cache(maxsize=2)
+def _clip_benchmark_lists(kind: str) -> dict[str, list[str]]:
+    """Read one of CLIP_benchmark's files, without importing the package."""
+    package = importlib.util.find_spec("clip_benchmark")
+    if package is None or not package.submodule_search_locations:
+        raise ModelUnavailable("clip_benchmark is not installed.", "Run: pip install clip-benchmark")
+    names = {"classnames": "en_classnames.json", "templates": "en_zeroshot_classification_templates.json"}
+    if kind not in names:
+        raise DefinitionError(f"{quote(kind)} is not a list of clip_benchmark.", "Use classnames or templates.")
+    path = Path(package.submodule_search_locations[0]) / "datasets" / names[kind]
+    lists: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return lists
 
 
 @lru_cache(maxsize=1)

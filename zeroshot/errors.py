@@ -5,38 +5,25 @@
     ZeroshotError
     ├── InputError                  something the caller gave
     │   ├── ImageError              one picture
-    │   │   ├── ImageNotFound
-    │   │   ├── ImageUnreadable
-    │   │   ├── ImageTooLarge
-    │   │   └── ImageSourceRefused
+    │   │   └── ImageNotFound, ImageUnreadable, ImageTooLarge, ImageSourceRefused
     │   ├── LabelError
     │   ├── TemplateError
     │   ├── LearningError           labelled pictures that nothing can be learnt from
+    │   ├── DatasetError            a dataset that cannot be evaluated
     │   ├── OptionError             a number or choice out of range
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
     ├── GalleryError                a stored collection
-    │   ├── GalleryNotFound
-    │   ├── GalleryExists
-    │   ├── GalleryBusy
-    │   ├── GalleryMismatch
-    │   ├── GalleryCorrupt
+    │   ├── GalleryNotFound, GalleryExists, GalleryBusy, GalleryMismatch, GalleryCorrupt
     │   ├── GalleryRefused          a name, item or vector it cannot take
-    │   ├── ItemNotFound
-    │   └── ItemExists
+    │   └── ItemNotFound, ItemExists
     ├── LabelSetError               a stored label set
-    │   ├── LabelSetNotFound
-    │   ├── LabelSetExists
-    │   ├── LabelSetCorrupt
+    │   ├── LabelSetNotFound, LabelSetExists, LabelSetCorrupt
     │   └── LabelSetRefused         a name or a change it cannot take
     ├── ModelError                  an encoder or its files
-    │   ├── UnknownModel
-    │   ├── ModelUnavailable
-    │   └── ModelCorrupt
+    │   └── UnknownModel, ModelUnavailable, ModelCorrupt
     ├── ServiceError                a server that cannot answer now
-    │   ├── Overloaded
-    │   ├── DeadlineExceeded
-    │   └── WorkerLost
+    │   └── Overloaded, DeadlineExceeded, WorkerLost
     └── ClientError                 what a client of a server meets
         ├── ServerProblem           the server's answer is a problem
         └── ServerUnreachable
@@ -133,6 +120,12 @@ class LearningError(InputError):
     """Nothing can be learnt from the labelled pictures given."""
 
     type = "invalid-examples"
+
+
+class DatasetError(InputError):
+    """A dataset cannot be evaluated as it is."""
+
+    type = "invalid-dataset"
 
 
 class DefinitionError(InputError):

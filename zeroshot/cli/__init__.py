@@ -15,12 +15,14 @@ from zeroshot import __version__
 from zeroshot.cli.calibrate import calibrate
 from zeroshot.cli.classify import classify
 from zeroshot.cli.cluster import cluster
+from zeroshot.cli.evaluate import compare, evaluate
 from zeroshot.cli.export import export
 from zeroshot.cli.fit import fit
 from zeroshot.cli.gallery import gallery_app
 from zeroshot.cli.keys import keys_app
 from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
+from zeroshot.cli.prompts import prompts_app
 from zeroshot.cli.search import index, search
 from zeroshot.cli.serve import serve
 from zeroshot.errors import ZeroshotError
@@ -43,6 +45,9 @@ app.add_typer(labels_app, name="labels")
 app.command()(calibrate)
 app.command()(fit)
 app.command()(cluster)
+app.command()(evaluate)
+app.command()(compare)
+app.add_typer(prompts_app, name="prompts")
 app.command()(export)
 app.command()(models)
 app.command()(serve)

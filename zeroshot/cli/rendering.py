@@ -103,13 +103,13 @@ class Renderer:
 
 
 @contextmanager
-def progress(total: int, *, shown: bool) -> Iterator[Callable[..., object]]:
+def progress(total: int | None, *, shown: bool) -> Iterator[Callable[..., object]]:
     """Draw a progress bar on standard error, if that is a terminal.
 
     Parameters
     ----------
-    total : int
-        Pictures to do.
+    total : int or None
+        Pictures to do; None where that is not known.
     shown : bool
         Whether there are enough of them for a bar.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zeroshot.encoders import FloatArray
-from zeroshot.learning.extra import require
+from zeroshot.extra import require
 from zeroshot.learning.probe import IntArray
 from zeroshot.scoring import Scores
 

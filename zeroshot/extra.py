@@ -1,4 +1,4 @@
-"""What the modules here need beyond the package's own dependencies."""
+"""What some commands need beyond the package's own dependencies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 from zeroshot.errors import OptionError
 
 
-def require(module: str) -> Any:
-    """Import a module of the extra ``learn``.
+def require(module: str, extra: str = "learn") -> Any:
+    """Import a module of an extra.
 
     Parameters
     ----------
     module : str
         For example "scipy.optimize".
+    extra : str
+        Which brings it.
 
     Returns
     -------
@@ -30,6 +32,5 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise OptionError(
-            f"Learning from pictures needs {module.partition('.')[0]}, which is not installed.",
-            "Run: pip install 'zeroshot[learn]'",
+            f"This needs {module.partition('.')[0]}, which is not installed.", f"Run: pip install 'zeroshot[{extra}]'"
         ) from error

@@ -1,0 +1,148 @@
+"""Datasets of files: a folder per class, or a table of paths and labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from zeroshot.errors import DatasetError, quote
+from zeroshot.evaluate.datasets.base import Dataset, Problem, Sample
+from zeroshot.extra import require
+from zeroshot.labels import load_label_set
+
+SEPARATOR = "|"  # between several labels, or captions, of one picture
+_WNID = re.compile(r"n\d{8}")
+
+
+def open_folder(folder: Path) -> Dataset:
+    """Open a folder per class.
+
+    ImageNet's folders, named n01440764 and so on, get its class names where all thousand are there.
+
+    Parameters
+    ----------
+    folder : Path
+        With a folder per class; pictures may lie deeper.
+
+    Returns
+    -------
+    Dataset
+        Classes in the order of the folders' names.
+
+    Raises
+    ------
+    DatasetError
+        If there are fewer than two folders, or no file in any of them.
+    """
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(inner) < 2:
+        raise DatasetError(
+            f"{folder} has {len(inner)} folders.", "A dataset of folders has one per class, two at least."
+        )
+    files = [(path.name, file) for path in inner for file in _files_in(path)]
+    if not files:
+        raise DatasetError(f"The folders in {folder} are empty.", "Put pictures into them.")
+    names = {path.name: path.name for path in inner}
+    if len(inner) == 1000 and all(_WNID.fullmatch(name) for name in names):
+        names = dict(zip(names, load_label_set("imagenet").names, strict=True))
+    full = {label for label, _ in files}
+
+    def samples() -> Iterator[Sample | Problem]:
+        for label, file in files:
+            yield Sample(file.relative_to(folder).as_posix(), file, (names[label],))
+
+    return Dataset(
+        folder.name,
+        samples,
+        tuple(names.values()),
+        len(files),
+        origin=str(folder),
+        empty_classes=tuple(name for folder_name, name in names.items() if folder_name not in full),
+    )
+
+
+def open_table(file: Path) -> Dataset:
+    """Open a CSV or Parquet file.
+
+    Parameters
+    ----------
+    file : Path
+        With the column ``file`` (relative to the table's folder) and one of ``label`` and ``caption`` at least; several
+        of either are separated by ``|``. A column ``group`` is taken too.
+
+    Returns
+    -------
+    Dataset
+        Classes in the order in which they first come.
+
+    Raises
+    ------
+    DatasetError
+        If a column is missing, or the file cannot be read or has no rows.
+    """
+    rows = list(_rows(file))
+    if not rows:
+        raise DatasetError(f"{file} has no rows.", "It needs a line per picture.")
+    missing = [name for name in ("file",) if name not in rows[0]]
+    if not {"label", "caption"} & set(rows[0]):
+        missing.append("label")
+    if missing:
+        raise DatasetError(
+            f"{file} has no column {quote(missing[0])}; it has {', '.join(map(quote, rows[0]))}.",
+            "It needs file and label (or caption), and may have group.",
+        )
+    classes = dict.fromkeys(label for row in rows for label in _split(row.get("label")))
+
+    def samples() -> Iterator[Sample | Problem]:
+        for number, row in enumerate(rows, start=2):
+            labels, captions = _split(row.get("label")), _split(row.get("caption"))
+            name = row["file"] or ""
+            if not name or not (labels or captions):
+                yield Problem(f"{file.name}, line {number}", "There is no file, or nothing is said of it.")
+                continue
+            yield Sample(name, file.parent / name, labels, row.get("group") or None, captions)
+
+    several = any(len(_split(row.get("label"))) > 1 for row in rows)
+    captioned = any(_split(row.get("caption")) for row in rows)
+    return Dataset(
+        file.stem, samples, tuple(classes), len(rows), origin=str(file), several=several, captioned=captioned
+    )
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, str | None]]:
+    try:
+        if file.suffix.lower() == ".parquet":
+            table = require("pyarrow.parquet", "parquet").read_table(file)
+            wanted = [name for name in ("file", "label", "caption", "group") if name in table.column_names]
+            if not wanted:
+                wanted = table.column_names
+            for row in table.select(wanted).to_pylist():
+                yield {name: _joined(value) for name, value in row.items()}
+            return
+        with file.open(newline="", encoding="utf-8-sig") as content:
+            reader = csv.DictReader(content)
+            yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise DatasetError(
+            f"{file} cannot be read: {error}.", "Give a CSV file in UTF-8, or a Parquet file."
+        ) from error
+
+
+def _joined(value: object) -> str | None:
+    """A Parquet cell as a CSV file would have it: lists become several values."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return SEPARATOR.join(map(str, value))
+    return None if value is None else str(value)
+
+
+def _split(cell: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (cell or "").split(SEPARATOR) if part.strip()))
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))

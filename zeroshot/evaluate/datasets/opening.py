@@ -1,0 +1,75 @@
+"""From what a user names to a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zeroshot.errors import DatasetError, quote
+from zeroshot.evaluate.datasets.base import Dataset
+from zeroshot.evaluate.datasets.files import open_folder, open_table
+from zeroshot.evaluate.datasets.named import NAMED, open_digits, open_hugging_face, open_named
+from zeroshot.evaluate.datasets.shards import is_shards, open_shards
+
+
+def dataset_names() -> list[str]:
+    """Names that ``open_dataset`` knows, beside folders and files.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    return sorted([*NAMED, "digits"])
+
+
+def open_dataset(
+    name: str, *, split: str | None = None, root: Path | None = None, home: Path, download: bool = False
+) -> Dataset:
+    """Open a dataset.
+
+    Parameters
+    ----------
+    name : str
+        A folder (one per class, or WebDataset shards), a CSV or Parquet file, one of ``dataset_names``, or
+        "hf:org/name".
+    split : str or None
+        Which part of it; the dataset's own part for testing when None.
+    root : Path or None
+        Where the files of a named dataset are; ``home/datasets/NAME`` when None.
+    home : Path
+        ZEROSHOT_HOME.
+    download : bool
+        Whether a named dataset may be downloaded.
+
+    Returns
+    -------
+    Dataset
+        Not read yet, but for names and counts.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such dataset, or it is not as it has to be.
+    """
+    if name.startswith("hf:"):
+        return open_hugging_face(name.removeprefix("hf:"), split)
+    if name == "digits":
+        return open_digits()
+    if name in NAMED and not Path(name).exists():
+        return open_named(name, split, root or home / "datasets" / name, download=download)
+    path = Path(name)
+    if path.is_dir():
+        if is_shards(path):
+            return open_shards(path, split or "test")
+        inside = path / split if split is not None else path
+        if not inside.is_dir():
+            raise DatasetError(f"There is no folder {inside}.", "Check the split.")
+        return open_folder(inside)
+    if path.suffix.lower() in (".csv", ".parquet"):
+        if not path.exists():
+            raise DatasetError(f"There is no file {path}.", "Check the path.")
+        return open_table(path)
+    raise DatasetError(
+        f"{quote(name)} is no folder, no .csv or .parquet file, and no dataset that is known by name.",
+        f"Names are: {', '.join(dataset_names())}, and hf:org/name.",
+    )

@@ -1,0 +1,331 @@
+"""Figures from records; scikit-learn's where it has them.
+
+Confidence intervals are percentile bootstraps over pictures (Efron and Tibshirani, "An Introduction to the Bootstrap",
+1993). Hierarchical precision, recall and F1 count a node's ancestors as right with it (Kiritchenko et al., "Functional
+Annotation of Genes Using Hierarchical Text Categorization", 2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from zeroshot.evaluate.records import TOP, BoolArray, IntArray, MultiRecords, SingleRecords
+from zeroshot.extra import require
+from zeroshot.labels import Hierarchy
+from zeroshot.learning.calibration import count_bins
+
+_DRAWS = 1000
+_FLOOR = 1e-12  # of a likelihood
+
+
+class Interval(BaseModel):
+    """A figure, and where it lies with 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LabelFigures(BaseModel):
+    """One label's figures."""
+
+    label: str
+    pictures: int = Field(description="That have it.")
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float | None = Field(None, description="Multilabel.")
+
+
+class GroupFigures(BaseModel):
+    """One group's figures."""
+
+    group: str
+    pictures: int
+    accuracy: float = Field(description="Multilabel: micro-F1.")
+
+
+class SingleFigures(BaseModel):
+    """Of labels that exclude each other."""
+
+    pictures: int
+    hits: int
+    top_1: Interval
+    top_5: float | None = Field(None, description="Where there are five labels or more.")
+    top_5_hits: int | None = None
+    mean_per_class_recall: Interval
+    macro_precision: float
+    macro_recall: float
+    macro_f1: Interval
+    weighted_f1: float
+    answered: float = Field(description="Share whose answer is a label rather than unknown.")
+    accuracy_where_answered: float | None
+    ece: float
+    nll: float
+    brier: float
+    roc_auc: float | None = Field(None, description="Of two labels: the second against the first.")
+    average_precision: float | None = Field(None, description="Of two labels: the second's.")
+    labels: list[LabelFigures]
+    groups: list[GroupFigures]
+    worst_gap: float | None = Field(None, description="Between the best and the worst group's accuracy.")
+
+
+class MultiFigures(BaseModel):
+    """Of pictures that may have several labels."""
+
+    pictures: int
+    mean_average_precision: Interval
+    micro_f1: Interval
+    macro_f1: Interval
+    micro_precision: float
+    micro_recall: float
+    exact_match: float = Field(description="Share whose labels are all right and none too many.")
+    labels: list[LabelFigures]
+    groups: list[GroupFigures]
+    worst_gap: float | None = None
+
+
+class TreeFigures(BaseModel):
+    """Of labels in a tree."""
+
+    answered: float = Field(description="Share that has any answer.")
+    exact: float = Field(description="Share whose answer is the right node itself.")
+    right_or_coarser: float = Field(description="Share whose answer is the right node or above it, unknown included.")
+    hierarchical_precision: float
+    hierarchical_recall: float
+    hierarchical_f1: float
+    mean_steps: float = Field(description="Through the tree, from the answer to the right node.")
+    flat_mean_steps: float = Field(description="The same for the likeliest leaf.")
+
+
+def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigures:
+    """Measure answers of labels that exclude each other.
+
+    Parameters
+    ----------
+    records : SingleRecords
+        n of them.
+    names : sequence of str
+        k labels.
+
+    Returns
+    -------
+    SingleFigures
+        Averages over labels are over those that have pictures.
+    """
+    truth, prediction, hits = records.truth, records.prediction, records.hits
+    present = np.unique(truth)
+    precision, recall, f1, support = _per_label(truth, prediction, len(names))
+    top_5 = (records.top == truth[:, None]).any(axis=1) if len(names) >= TOP else None
+    answered = records.answered
+    binary = _binary(records) if len(names) == 2 else {}
+    groups = _groups(records.groups, lambda rows: float(hits[rows].mean()))
+    count = len(truth)
+    return SingleFigures(
+        pictures=len(truth),
+        hits=int(hits.sum()),
+        top_1=_interval(float(hits.mean()), [float(hits[rows].mean()) for rows in _draws(count)]),
+        top_5=None if top_5 is None else float(top_5.mean()),
+        top_5_hits=None if top_5 is None else int(top_5.sum()),
+        mean_per_class_recall=_interval(
+            float(recall[present].mean()),
+            [_macro(truth[rows], prediction[rows], len(names))[0] for rows in _draws(count)],
+        ),
+        macro_precision=float(precision[present].mean()),
+        macro_recall=float(recall[present].mean()),
+        macro_f1=_interval(
+            float(f1[present].mean()), [_macro(truth[rows], prediction[rows], len(names))[1] for rows in _draws(count)]
+        ),
+        weighted_f1=float((f1 * support).sum() / support.sum()),
+        answered=float(answered.mean()),
+        accuracy_where_answered=float(hits[answered].mean()) if answered.any() else None,
+        ece=count_bins(np.clip(records.confidence, 0, 1), hits).ece,
+        nll=float(-np.log(np.maximum(records.likelihood, _FLOOR)).mean()),
+        brier=float(records.brier.mean()),
+        labels=[
+            LabelFigures(
+                label=name,
+                pictures=int(support[row]),
+                precision=float(precision[row]),
+                recall=float(recall[row]),
+                f1=float(f1[row]),
+            )
+            for row, name in enumerate(names)
+        ],
+        groups=groups,
+        worst_gap=_gap(groups),
+        **binary,
+    )
+
+
+def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
+    """Measure answers to pictures that may have several labels.
+
+    Parameters
+    ----------
+    records : MultiRecords
+        n of them.
+    names : sequence of str
+        k labels.
+
+    Returns
+    -------
+    MultiFigures
+        Averages over labels are over those that have pictures.
+    """
+    metrics = require("sklearn.metrics", "evaluate")
+    truth, chosen = records.truth, records.chosen
+    present = np.flatnonzero(truth.any(axis=0))
+    nobody = np.zeros((len(truth), 1), dtype=np.bool_)  # a lone column would be taken for a binary question
+    both = np.hstack([truth, nobody]), np.hstack([chosen, nobody])
+    precision, recall, f1, support = (
+        one[:-1] for one in metrics.precision_recall_fscore_support(*both, average=None, zero_division=0.0)
+    )
+    areas = {int(row): float(metrics.average_precision_score(truth[:, row], records.scores[:, row])) for row in present}
+    micro = metrics.precision_recall_fscore_support(*both, average="micro", zero_division=0.0)
+    count = len(truth)
+    groups = _groups(records.groups, lambda rows: _f1(truth[rows], chosen[rows])[0])
+    return MultiFigures(
+        pictures=len(truth),
+        mean_average_precision=_interval(
+            float(np.mean(list(areas.values()))),
+            [_mean_ap(truth[rows], records.scores[rows]) for rows in _draws(count, 0.1)],
+        ),
+        micro_f1=_interval(float(micro[2]), [_f1(truth[rows], chosen[rows])[0] for rows in _draws(count)]),
+        macro_f1=_interval(float(f1[present].mean()), [_f1(truth[rows], chosen[rows])[1] for rows in _draws(count)]),
+        micro_precision=float(micro[0]),
+        micro_recall=float(micro[1]),
+        exact_match=float((truth == chosen).all(axis=1).mean()),
+        labels=[
+            LabelFigures(
+                label=name,
+                pictures=int(support[row]),
+                precision=float(precision[row]),
+                recall=float(recall[row]),
+                f1=float(f1[row]),
+                average_precision=areas.get(row),
+            )
+            for row, name in enumerate(names)
+        ],
+        groups=groups,
+        worst_gap=_gap(groups),
+    )
+
+
+def measure_tree(hierarchy: Hierarchy, truth: IntArray, answers: IntArray, leaves: IntArray) -> TreeFigures:
+    """Measure answers that may stop above the right node.
+
+    Parameters
+    ----------
+    hierarchy : Hierarchy
+        The tree.
+    truth : ndarray of int64, shape (n,)
+        The right nodes.
+    answers : ndarray of int64, shape (n,)
+        The answers; -1 for "unknown".
+    leaves : ndarray of int64, shape (n,)
+        The likeliest leaves.
+
+    Returns
+    -------
+    TreeFigures
+        Of these answers.
+    """
+    count = len(hierarchy.parents)
+    paths = [set(hierarchy.path(row)) for row in range(count)]
+    pairs = list(zip(answers.tolist(), truth.tolist(), strict=True))
+    shared = sum(len(paths[a] & paths[t]) for a, t in pairs if a >= 0)
+    given = sum(len(paths[a]) for a, _ in pairs if a >= 0)
+    wanted = sum(len(paths[t]) for _, t in pairs)
+    precision, recall = shared / given if given else 0.0, shared / wanted
+    return TreeFigures(
+        answered=float((answers >= 0).mean()),
+        exact=float((answers == truth).mean()),
+        right_or_coarser=float(np.mean([a < 0 or a in paths[t] for a, t in pairs])),
+        hierarchical_precision=precision,
+        hierarchical_recall=recall,
+        hierarchical_f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+        mean_steps=float(np.mean([hierarchy.distance(a, t) for a, t in pairs])),
+        flat_mean_steps=float(
+            np.mean([hierarchy.distance(a, t) for a, t in zip(leaves.tolist(), truth.tolist(), strict=True)])
+        ),
+    )
+
+
+def confusion(truth: IntArray, prediction: IntArray, count: int) -> IntArray:
+    """Count answers: entry (i, j) is how often j was answered where i is right; shape (count, count)."""
+    return np.bincount(truth * count + prediction, minlength=count * count).reshape(count, count)
+
+
+def _per_label(truth: IntArray, prediction: IntArray, count: int) -> tuple[Any, Any, Any, Any]:
+    found = require("sklearn.metrics", "evaluate").precision_recall_fscore_support(
+        truth, prediction, labels=np.arange(count), average=None, zero_division=0.0
+    )
+    return found[0], found[1], found[2], found[3]
+
+
+def _macro(truth: IntArray, prediction: IntArray, count: int) -> tuple[float, float]:
+    """Mean recall and mean F1 over the labels that have pictures: what scikit-learn says, for a thousand draws."""
+    right = np.bincount(truth[truth == prediction], minlength=count)
+    there, given = np.bincount(truth, minlength=count), np.bincount(prediction, minlength=count)
+    present = there > 0
+    f1 = 2 * right[present] / (there[present] + given[present])
+    return float((right[present] / there[present]).mean()), float(f1.mean())
+
+
+def _f1(truth: BoolArray, chosen: BoolArray) -> tuple[float, float]:
+    """Micro- and macro-F1, the latter over the labels that have pictures."""
+    right, sums = (truth & chosen).sum(axis=0), truth.sum(axis=0) + chosen.sum(axis=0)
+    present = truth.any(axis=0)
+    macro = (2 * right[present] / sums[present]).mean() if present.any() else 0.0
+    return float(2 * right.sum() / max(1, sums.sum())), float(macro)
+
+
+def _mean_ap(truth: BoolArray, scores: Any) -> float:
+    present = np.flatnonzero(truth.any(axis=0))
+    score = require("sklearn.metrics", "evaluate").average_precision_score
+    return float(np.mean([score(truth[:, row], scores[:, row]) for row in present])) if len(present) else 0.0
+
+
+def _binary(records: SingleRecords) -> dict[str, float | None]:
+    """Areas under the curves of the second label's score."""
+    metrics = require("sklearn.metrics", "evaluate")
+    second = records.truth == 1
+    if second.all() or not second.any():
+        return {}
+    score = np.where(second, records.likelihood, 1 - records.likelihood)
+    return {
+        "roc_auc": float(metrics.roc_auc_score(second, score)),
+        "average_precision": float(metrics.average_precision_score(second, score)),
+    }
+
+
+def _draws(count: int, share: float = 1.0) -> Iterator[IntArray]:
+    """Rows drawn with replacement, one draw after the other: the same each time."""
+    chance = np.random.default_rng(0)
+    for _ in range(int(share * (_DRAWS if count <= 20_000 else _DRAWS / 5))):
+        yield chance.integers(count, size=count)
+
+
+def _interval(value: float, draws: Sequence[float]) -> Interval:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(value=value, low=float(low), high=float(high))
+
+
+def _groups(groups: Sequence[str | None], figure: Callable[[IntArray], float]) -> list[GroupFigures]:
+    names = sorted({one for one in groups if one is not None})
+    found = np.array([one if one is not None else "" for one in groups], dtype=object)
+    result = []
+    for name in names:
+        rows = np.flatnonzero(found == name)
+        result.append(GroupFigures(group=name, pictures=len(rows), accuracy=figure(rows)))
+    return result
+
+
+def _gap(groups: Sequence[GroupFigures]) -> float | None:
+    figures = [group.accuracy for group in groups]
+    return max(figures) - min(figures) if len(figures) > 1 else None

@@ -1,0 +1,133 @@
+"""What is kept of each picture while a dataset goes by: some forty bytes, so that memory hardly grows with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroshot.scoring import Scores
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class SingleRecords:
+    """Answers to n pictures whose labels exclude each other.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        What the pictures are called.
+    truth : ndarray of int64, shape (n,)
+        The right labels.
+    top : ndarray of int64, shape (n, t)
+        The likeliest labels, best first; t is 5 or the number of labels.
+    confidence : ndarray of float64, shape (n,)
+        The best label's score.
+    likelihood : ndarray of float64, shape (n,)
+        The right label's score.
+    brier : ndarray of float64, shape (n,)
+        Squared distance of the scores from the truth.
+    answered : ndarray of bool, shape (n,)
+        Whether the answer was a label rather than "unknown".
+    groups : tuple of str or None
+        Each picture's group.
+    """
+
+    keys: tuple[str, ...]
+    truth: IntArray
+    top: IntArray
+    confidence: Scores
+    likelihood: Scores
+    brier: Scores
+    answered: BoolArray
+    groups: tuple[str | None, ...]
+
+    @property
+    def prediction(self) -> IntArray:
+        """The likeliest labels, shape (n,)."""
+        return self.top[:, 0]
+
+    @property
+    def hits(self) -> BoolArray:
+        """Whether the likeliest label is the right one, shape (n,)."""
+        return np.asarray(self.prediction == self.truth)
+
+
+@dataclass(frozen=True, eq=False)
+class MultiRecords:
+    """Answers to n pictures that may have several labels; all k scores are kept, in single precision.
+
+    Parameters
+    ----------
+    keys : tuple of str
+        What the pictures are called.
+    truth : ndarray of bool, shape (n, k)
+        The labels each has.
+    scores : ndarray of float32, shape (n, k)
+        Every label's score.
+    chosen : ndarray of bool, shape (n, k)
+        The labels of the answer.
+    groups : tuple of str or None
+        Each picture's group.
+    """
+
+    keys: tuple[str, ...]
+    truth: BoolArray
+    scores: npt.NDArray[np.float32]
+    chosen: BoolArray
+    groups: tuple[str | None, ...]
+
+
+class SingleRecorder:
+    """Takes answers in, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._groups: list[str | None] = []
+        self._parts: list[tuple[IntArray, IntArray, Scores, Scores, Scores, BoolArray]] = []
+
+    def add(self, keys: list[str], groups: list[str | None], truth: IntArray, scores: Scores, needed: Scores) -> None:
+        """Take in the scores (n, k) of n pictures, and what each label needs to be the answer (k,)."""
+        rows = np.arange(len(truth))
+        top = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        best, right = scores[rows, top[:, 0]], scores[rows, truth]
+        brier = (scores**2).sum(axis=1) - 2 * right + 1
+        self._keys += keys
+        self._groups += groups
+        self._parts.append((truth, top.astype(np.int64), best, right, brier, best >= needed[top[:, 0]]))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken in."""
+        return not self._parts
+
+    def done(self) -> SingleRecords:
+        """Give what was taken in."""
+        truth, top, best, right, brier, answered = (np.concatenate(one) for one in zip(*self._parts, strict=True))
+        return SingleRecords(tuple(self._keys), truth, top, best, right, brier, answered, tuple(self._groups))
+
+
+class MultiRecorder:
+    """Takes answers in, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._groups: list[str | None] = []
+        self._parts: list[tuple[BoolArray, npt.NDArray[np.float32], BoolArray]] = []
+
+    def add(self, keys: list[str], groups: list[str | None], truth: BoolArray, scores: Scores, needed: Scores) -> None:
+        """Take in the scores (n, k) of n pictures, and what each label needs to be in the answer (k,)."""
+        self._keys += keys
+        self._groups += groups
+        self._parts.append((truth, scores.astype(np.float32), scores >= needed))
+
+    def done(self) -> MultiRecords:
+        """Give what was taken in."""
+        truth, scores, chosen = (np.concatenate(one) for one in zip(*self._parts, strict=True))
+        return MultiRecords(tuple(self._keys), truth, scores, chosen, tuple(self._groups))

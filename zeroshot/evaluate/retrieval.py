@@ -1,0 +1,68 @@
+"""Pictures found by their captions, and captions by their pictures.
+
+Recall@k: the share of queries with a right answer among the first k (Radford et al., ICML 2021, section 3.1; a picture
+may have several captions, any of which is right).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from zeroshot.encoders import FloatArray
+from zeroshot.evaluate.records import IntArray
+
+AT = (1, 5, 10)
+_ROWS = 512  # queries compared at once
+
+
+class RetrievalFigures(BaseModel):
+    """Of pictures with captions."""
+
+    pictures: int
+    captions: int
+    text_to_image: dict[str, float] = Field(description="recall@k of a picture by each of its captions.")
+    image_to_text: dict[str, float] = Field(description="recall@k of any of a picture's captions.")
+
+
+def measure_retrieval(pictures: FloatArray, texts: FloatArray, owners: IntArray) -> RetrievalFigures:
+    """Measure both ways.
+
+    Parameters
+    ----------
+    pictures : ndarray of float32, shape (n, dim)
+        Unit rows.
+    texts : ndarray of float32, shape (m, dim)
+        Unit rows.
+    owners : ndarray of int64, shape (m,)
+        Each caption's picture.
+
+    Returns
+    -------
+    RetrievalFigures
+        Ties go against the right answer.
+    """
+    to_image = _ranks(texts, pictures, [[int(owner)] for owner in owners])
+    own: list[list[int]] = [[] for _ in range(len(pictures))]
+    for caption, owner in enumerate(owners):
+        own[int(owner)].append(caption)
+    to_text = _ranks(pictures, texts, own)
+    return RetrievalFigures(
+        pictures=len(pictures),
+        captions=len(texts),
+        text_to_image={f"recall@{k}": float((to_image < k).mean()) for k in AT},
+        image_to_text={f"recall@{k}": float((to_text < k).mean()) for k in AT},
+    )
+
+
+def _ranks(queries: FloatArray, found: FloatArray, right: Sequence[Sequence[int]]) -> IntArray:
+    """How many come before each query's best right answer."""
+    ranks = np.empty(len(queries), dtype=np.int64)
+    for start in range(0, len(queries), _ROWS):
+        cosines = queries[start : start + _ROWS] @ found.T
+        for row, line in enumerate(cosines):
+            best = line[list(right[start + row])].max()
+            ranks[start + row] = int((line >= best).sum()) - int((line[list(right[start + row])] >= best).sum())
+    return ranks
