@@ -30,6 +30,9 @@ def evaluate(
         Path | None, typer.Option(help="Where a named dataset's files are. [default: ZEROSHOT_HOME/datasets/NAME]")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download it to there.")] = False,
+    columns: Annotated[
+        str | None, typer.Option(help="What a table calls its columns: label=species,group=site,file=path.")
+    ] = None,
     label_set: Annotated[
         str | None, typer.Option(help="A label set's name or file. [default: the dataset's classes]")
     ] = None,
@@ -49,6 +52,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="A folder for report.html, .md, .json and predictions.csv.")
     ] = None,
+    thumbnails: Annotated[
+        bool, typer.Option(help="Whether the report shows the most confident mistakes' pictures.")
+    ] = True,
     expect: Annotated[
         bool, typer.Option("--expect", help="Hold the accuracy to the published one; exit code 1 if it is another.")
     ] = False,
@@ -62,7 +68,7 @@ def evaluate(
     The pictures' vectors are kept in ZEROSHOT_HOME: a second run under other labels or prompts encodes nothing, and one
     that was interrupted goes on where it was. What cannot be used is counted and listed.
     """
-    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, limits_from
+    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, limits_from, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.errors import DatasetError
     from zeroshot.evaluate.datasets import open_dataset
@@ -80,7 +86,9 @@ def evaluate(
     if report is not None:
         check_folder(report)
     with working("opening the dataset"):
-        opened = open_dataset(dataset, split=split, root=root, home=settings.home, download=download)
+        opened = open_dataset(
+            dataset, split=split, root=root, home=settings.home, download=download, columns=to_columns(columns)
+        )
     wanted = find_published(model or settings.model, opened.name) if expect else None
     labels = None if label_set is None else find_label_set(label_set, LabelSetStore(settings.home))
     classifier = build_classifier(settings, model=model, device=device, precision=precision)
@@ -111,10 +119,10 @@ def evaluate(
     if wanted is not None:
         result.evaluation.expectation = hold(result.evaluation, *wanted)
     store.close()
-    _finish(result, report, limits_from(settings))
+    _finish(result, report, limits_from(settings) if thumbnails else None)
 
 
-def _finish(result: Result, report: Path | None, limits: ImageLimits) -> None:
+def _finish(result: Result, report: Path | None, limits: ImageLimits | None) -> None:
     """Figures, the report where one is wanted, and the exit code."""
     from zeroshot.cli.rendering import working
     from zeroshot.evaluate.reports import write_report

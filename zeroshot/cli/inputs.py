@@ -16,7 +16,7 @@ from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cli.rendering import progress
 from zeroshot.encoders import FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_stream
-from zeroshot.errors import ImageError, ImageNotFound, LabelError
+from zeroshot.errors import ImageError, ImageNotFound, LabelError, OptionError, quote
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import LabelSet, LabelSetStore, find_label_set, parse_labels
 from zeroshot.settings import Settings
@@ -267,3 +267,31 @@ def _lines(path: Path) -> list[str]:
             f"{path} cannot be read: {error}.", "Give a UTF-8 text file with one label per line."
         ) from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def to_columns(words: str | None) -> dict[str, str]:
+    """Read "label=species,group=site".
+
+    Parameters
+    ----------
+    words : str or None
+        As typed.
+
+    Returns
+    -------
+    dict of str to str
+        What is called what.
+
+    Raises
+    ------
+    OptionError
+        If it is not of that form.
+    """
+    pairs = [part.partition("=") for part in (words or "").split(",") if part.strip()]
+    found = {name.strip(): column.strip() for name, _, column in pairs}
+    for name, column in found.items():
+        if name not in ("file", "label", "group", "caption") or not column:
+            raise OptionError(
+                f"--columns has {quote(name)}.", "Use file=..., label=..., group=... or caption=....", field="columns"
+            )
+    return found

@@ -38,6 +38,9 @@ def tune(
     baseline: Annotated[
         str | None, typer.Option(help="The template set to compare with. [default: what evaluate would use]")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="What a table calls its columns: label=species,group=site,file=path.")
+    ] = None,
     label_set: Annotated[
         str | None, typer.Option(help="A label set's name or file. [default: the dataset's classes]")
     ] = None,
@@ -58,7 +61,7 @@ def tune(
 
     Only the first part has a say in what is chosen. No gain is claimed whose 95 % interval reaches zero.
     """
-    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier
+    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.errors import OptionError
     from zeroshot.evaluate.datasets import open_dataset
@@ -77,7 +80,7 @@ def tune(
         check_new_files([output])
     sets = [load_templates(name.strip()) for name in candidates.split(",") if name.strip()]
     texts = list(dict.fromkeys(template for one in sets for template in one.templates))
-    opened = open_dataset(dataset, split=split, root=root, home=settings.home)
+    opened = open_dataset(dataset, split=split, root=root, home=settings.home, columns=to_columns(columns))
     if not opened.classes and label_set is None:
         raise OptionError(f"{opened.name} has no labels.", "Give --label-set.", field="label_set")
     labels = None if label_set is None else find_label_set(label_set, LabelSetStore(settings.home))

@@ -57,15 +57,15 @@ img.plot {{ max-width: 100%; background: white; border-radius: 6px; }}
 """
 
 
-def to_html(result: Result, limits: ImageLimits) -> str:
+def to_html(result: Result, limits: ImageLimits | None) -> str:
     """Give the whole report.
 
     Parameters
     ----------
     result : Result
         What was found.
-    limits : ImageLimits
-        Limits on the pictures that are shown.
+    limits : ImageLimits or None
+        Limits on the pictures that are shown; None shows none.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def to_html(result: Result, limits: ImageLimits) -> str:
     labels = found.single.labels if found.single is not None else found.multi.labels if found.multi is not None else []
     parts += _bars(labels)
     parts += _groups(found) + _robustness(found)
-    if result.worst:
+    if result.worst and limits is not None:
         parts += ["<h2>Most confident mistakes</h2>", _mistakes(result, limits)]
     if found.dataset.problems:
         parts += ["<h2>Could not be used</h2>", _table(("what", "why"), found.dataset.problems)]

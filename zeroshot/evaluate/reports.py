@@ -42,7 +42,7 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def write_report(result: Result, folder: Path, limits: ImageLimits) -> None:
+def write_report(result: Result, folder: Path, limits: ImageLimits | None) -> None:
     """Write a report; report.json comes last, so that where it is the rest is whole.
 
     Parameters
@@ -51,8 +51,8 @@ def write_report(result: Result, folder: Path, limits: ImageLimits) -> None:
         What was found.
     folder : Path
         Of ``check_folder``; an earlier report in it is replaced.
-    limits : ImageLimits
-        Limits on the pictures that are shown.
+    limits : ImageLimits or None
+        Limits on the pictures that are shown; None shows none.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from zeroshot.evaluate.datasets import Dataset, Problem, Sample
 from zeroshot.evaluate.describing import dataset_facts, model_facts, run_facts
 from zeroshot.evaluate.tally import Result, Tally
 from zeroshot.evaluate.vectors import Change, VectorStore
-from zeroshot.labels import LabelSet, Mode, parse_labels
+from zeroshot.labels import Label, LabelSet, Mode, parse_labels
 from zeroshot.prompts import TemplateSet
 from zeroshot.scoring import Wishes
 
@@ -64,7 +64,7 @@ class Run:
     change: Change | None = None
 
     def __post_init__(self) -> None:
-        self.label_set = self.labels or LabelSet(self.dataset.name, parse_labels(self.dataset.classes, at_least=1))
+        self.label_set = self.labels or _own_labels(self.dataset)
         chosen = self.templates
         own, recommended = self.dataset.templates, self.classifier.chosen(self.label_set, None)[1]
         if chosen is None and own is not None and not recommended.is_bare:
@@ -143,6 +143,11 @@ class Run:
             run=run_facts(tally.count + len(tally.problems), seconds, self.store.encoded - encoded),
         )
         return tally.finish(evaluation)
+
+
+def _own_labels(dataset: Dataset) -> LabelSet:
+    labels = [Label(name, wording=dataset.wordings.get(name, "")) for name in dataset.classes]
+    return LabelSet(dataset.name, parse_labels(labels, at_least=1))
 
 
 def _batches(stream: Iterator[tuple[Sample, FloatArray]]) -> Iterator[tuple[FloatArray, list[Sample]]]:

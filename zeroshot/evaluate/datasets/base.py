@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from zeroshot.images import ImageSource
 from zeroshot.prompts import TemplateSet
@@ -74,6 +74,8 @@ class Dataset:
         Whether a picture may have several labels.
     captioned : bool
         Whether pictures have captions; if so, there may be no classes.
+    wordings : mapping of str to str
+        What is put into templates for a class, where that is not its name: folders are "traffic_light".
     """
 
     name: str
@@ -85,3 +87,4 @@ class Dataset:
     empty_classes: tuple[str, ...] = ()
     several: bool = False
     captioned: bool = False
+    wordings: Mapping[str, str] = field(default_factory=dict)

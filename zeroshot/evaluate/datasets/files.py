@@ -14,6 +14,7 @@ from zeroshot.extra import require
 from zeroshot.labels import load_label_set
 
 SEPARATOR = "|"  # between several labels, or captions, of one picture
+COLUMNS = ("file", "label", "group", "caption")
 _WNID = re.compile(r"n\d{8}")
 
 
@@ -61,10 +62,11 @@ def open_folder(folder: Path) -> Dataset:
         len(files),
         origin=str(folder),
         empty_classes=tuple(name for folder_name, name in names.items() if folder_name not in full),
+        wordings={name: readable for name in names.values() if (readable := name.replace("_", " ").strip()) != name},
     )
 
 
-def open_table(file: Path) -> Dataset:
+def open_table(file: Path, columns: Mapping[str, str] | None = None) -> Dataset:
     """Open a CSV or Parquet file.
 
     Parameters
@@ -72,6 +74,8 @@ def open_table(file: Path) -> Dataset:
     file : Path
         With the column ``file`` (relative to the table's folder) and one of ``label`` and ``caption`` at least; several
         of either are separated by ``|``. A column ``group`` is taken too.
+    columns : mapping of str to str, or None
+        What the table calls these, where it calls them otherwise: {"label": "species"}.
 
     Returns
     -------
@@ -83,17 +87,19 @@ def open_table(file: Path) -> Dataset:
     DatasetError
         If a column is missing, or the file cannot be read or has no rows.
     """
-    rows = list(_rows(file))
+    called = {name: (columns or {}).get(name, name) for name in COLUMNS}
+    rows = list(_rows(file, list(called.values())))
     if not rows:
         raise DatasetError(f"{file} has no rows.", "It needs a line per picture.")
-    missing = [name for name in ("file",) if name not in rows[0]]
-    if not {"label", "caption"} & set(rows[0]):
-        missing.append("label")
-    if missing:
+    wanted = [called["file"], *(called[name] for name in columns or ())]
+    if not {called["label"], called["caption"]} & set(rows[0]):
+        wanted.append(called["label"])
+    if missing := [name for name in wanted if name not in rows[0]]:
         raise DatasetError(
             f"{file} has no column {quote(missing[0])}; it has {', '.join(map(quote, rows[0]))}.",
-            "It needs file and label (or caption), and may have group.",
+            "It needs file and label (or caption), and may have group; or give --columns label=...,file=....",
         )
+    rows = [{name: row.get(column) for name, column in called.items()} for row in rows]
     classes = dict.fromkeys(label for row in rows for label in _split(row.get("label")))
 
     def samples() -> Iterator[Sample | Problem]:
@@ -112,14 +118,12 @@ def open_table(file: Path) -> Dataset:
     )
 
 
-def _rows(file: Path) -> Iterator[Mapping[str, str | None]]:
+def _rows(file: Path, wanted: Sequence[str]) -> Iterator[Mapping[str, str | None]]:
     try:
         if file.suffix.lower() == ".parquet":
             table = require("pyarrow.parquet", "parquet").read_table(file)
-            wanted = [name for name in ("file", "label", "caption", "group") if name in table.column_names]
-            if not wanted:
-                wanted = table.column_names
-            for row in table.select(wanted).to_pylist():
+            there = [name for name in wanted if name in table.column_names] or table.column_names
+            for row in table.select(there).to_pylist():
                 yield {name: _joined(value) for name, value in row.items()}
             return
         with file.open(newline="", encoding="utf-8-sig") as content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +199,7 @@ def open_digits() -> Dataset:
     )  # fmt: skip
 
 
-def open_hugging_face(name: str, split: str | None) -> Dataset:
+def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] | None = None) -> Dataset:
     """Open a dataset of the Hugging Face hub, or of its cache on this machine.
 
     Parameters
@@ -208,11 +208,13 @@ def open_hugging_face(name: str, split: str | None) -> Dataset:
         "org/name", or "org/name:config".
     split : str or None
         "test" when None.
+    columns : mapping of str to str, or None
+        Which columns: "file" has the pictures, "label" the class labels.
 
     Returns
     -------
     Dataset
-        Of its first columns of pictures and of class labels.
+        Of these columns, or the first of pictures and the first of class labels.
 
     Raises
     ------
@@ -230,8 +232,9 @@ def open_hugging_face(name: str, split: str | None) -> Dataset:
             "Check the name and the split; without network it has to be in the cache (HF_HOME).",
         ) from error
     kinds = {column: type(feature).__name__ for column, feature in found.features.items()}
-    pictures = [column for column, kind in kinds.items() if kind == "Image"]
-    labels = [column for column, kind in kinds.items() if kind == "ClassLabel"]
+    chosen = columns or {}
+    pictures = [name for name, kind in kinds.items() if kind == "Image" and chosen.get("file", name) == name]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel" and chosen.get("label", name) == name]
     if not pictures or not labels:
         raise DatasetError(
             f"{name} has the columns {', '.join(f'{c} ({k})' for c, k in kinds.items())}.",

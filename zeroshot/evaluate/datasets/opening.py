@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from zeroshot.errors import DatasetError, quote
@@ -23,7 +24,13 @@ def dataset_names() -> list[str]:
 
 
 def open_dataset(
-    name: str, *, split: str | None = None, root: Path | None = None, home: Path, download: bool = False
+    name: str,
+    *,
+    split: str | None = None,
+    root: Path | None = None,
+    home: Path,
+    download: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Open a dataset.
 
@@ -40,6 +47,8 @@ def open_dataset(
         ZEROSHOT_HOME.
     download : bool
         Whether a named dataset may be downloaded.
+    columns : mapping of str to str, or None
+        What a table, or a dataset of Hugging Face, calls its columns: {"label": "species"}.
 
     Returns
     -------
@@ -52,7 +61,7 @@ def open_dataset(
         If there is no such dataset, or it is not as it has to be.
     """
     if name.startswith("hf:"):
-        return open_hugging_face(name.removeprefix("hf:"), split)
+        return open_hugging_face(name.removeprefix("hf:"), split, columns)
     if name == "digits":
         return open_digits()
     if name in NAMED and not Path(name).exists():
@@ -68,7 +77,7 @@ def open_dataset(
     if path.suffix.lower() in (".csv", ".parquet"):
         if not path.exists():
             raise DatasetError(f"There is no file {path}.", "Check the path.")
-        return open_table(path)
+        return open_table(path, columns)
     raise DatasetError(
         f"{quote(name)} is no folder, no .csv or .parquet file, and no dataset that is known by name.",
         f"Names are: {', '.join(dataset_names())}, and hf:org/name.",

@@ -1,0 +1,124 @@
+"""The same model, data and prompts give what CLIP_benchmark's own evaluation gives."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+
+from benchmarks.rivals import python_of
+from tests.pictures import PHOTOS, ROOT
+from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot.evaluate.datasets import open_dataset
+from zeroshot.evaluate.running import Run
+from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.labels import class_matrix
+from zeroshot.prompts import load_templates
+
+pytestmark = pytest.mark.slow
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TEMPLATES = ('a photo of the number: "{c}".', "{c}")
+PLAIN = ("a photo of a {}.", "{}")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 of scikit-learn's digits as PNG files in three shards of CLIP_benchmark's layout."""
+    folder = tmp_path_factory.mktemp("digits")
+    (folder / "test").mkdir()
+    (folder / "classnames.txt").write_text("\n".join(DIGITS))
+    (folder / "zeroshot_classification_templates.txt").write_text("\n".join(TEMPLATES))
+    (folder / "test/nshards.txt").write_text("3")
+    found = load_digits()
+    for shard in range(3):
+        with tarfile.open(folder / f"test/{shard}.tar", "w") as archive:
+            for row in range(100 * shard, 100 * shard + 100):
+                levels = np.round(255 * found.images[row] / 16).astype(np.uint8)
+                buffer = io.BytesIO()
+                Image.fromarray(levels).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC).save(buffer, "PNG")
+                add(archive, f"s{row:06}.png", buffer.getvalue())
+                add(archive, f"s{row:06}.cls", str(found.target[row]).encode())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the shipped photos with 40 parts of it."""
+    folder = tmp_path_factory.mktemp("crops")
+    chance = np.random.default_rng(0)
+    for photo in sorted(PHOTOS.glob("*.jpg")):
+        (folder / photo.stem).mkdir()
+        image = Image.open(photo).convert("RGB")
+        for number in range(40):
+            side = int(chance.integers(80, min(image.size)))
+            left, top = (int(chance.integers(length - side + 1)) for length in image.size)
+            part = image.crop((left, top, left + side, top + side))
+            part.save(folder / photo.stem / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViT-B-32 with random weights, which are enough for code to be compared by."""
+    file = tmp_path_factory.mktemp("checkpoint") / "ViT-B-32.safetensors"
+    torch.manual_seed(0)
+    save_file(open_clip.create_model("ViT-B-32").state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def rival(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return python_of("clip-benchmark", tmp_path_factory.mktemp("rivals"))
+
+
+def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def theirs(rival: Path, model: str, data: Path, output: Path, *templates: str) -> tuple[dict[str, float], np.ndarray]:
+    subprocess.run(
+        [str(rival), str(ROOT / "benchmarks/rivals/clip_benchmark_side.py"), model, str(data), str(output)]
+        + (["--templates", *templates] if templates else []),
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return json.loads(output.with_suffix(".json").read_text()), np.load(output.with_suffix(".npy"))
+
+
+@pytest.mark.parametrize("data", ["shards", "crops"])
+@pytest.mark.parametrize("model", ["tiny", "ViT-B-32"])
+def test_counts_and_class_weights_are_those_of_clip_benchmark(
+    model: str, data: str, tiny: Encoder, rival: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(data)
+    spec = "tiny" if model == "tiny" else f"ViT-B-32:{request.getfixturevalue('checkpoint')}"
+    encoder = tiny if model == "tiny" else load_encoder(spec, device="cpu", precision="fp32")
+    dataset = open_dataset(str(folder), home=tmp_path)
+    templates = dataset.templates or load_templates(PLAIN)
+    store = VectorStore(tmp_path)
+    found = Run(ZeroShotClassifier(encoder), dataset, store, templates=templates).evaluate().evaluation.single
+    store.close()
+    expected, weights = theirs(rival, spec, folder, tmp_path / "theirs", *(PLAIN if data == "crops" else ()))
+    assert found is not None
+    assert found.top_5_hits is not None
+    assert found.pictures == {"shards": 300, "crops": 240}[data]
+    assert found.hits / found.pictures == pytest.approx(expected["acc1"], abs=1e-9)
+    assert found.top_5_hits / found.pictures == pytest.approx(expected["acc5"], abs=1e-9)
+    assert found.mean_per_class_recall.value == pytest.approx(expected["mean_per_class_recall"], abs=1e-9)
+    matrix = class_matrix(encoder, Run(ZeroShotClassifier(encoder), dataset, store).label_set.labels, templates)
+    np.testing.assert_allclose(matrix, weights.T, atol=1e-5)
