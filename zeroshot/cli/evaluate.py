@@ -76,6 +76,7 @@ def evaluate(
     from zeroshot.evaluate.expectations import hold
     from zeroshot.evaluate.reports import check_folder
     from zeroshot.evaluate.retrieving import retrieve
+    from zeroshot.evaluate.robustness import measure_robustness
     from zeroshot.evaluate.running import Run
     from zeroshot.evaluate.vectors import VectorStore
     from zeroshot.labels import LabelSetStore, find_label_set
@@ -101,10 +102,12 @@ def evaluate(
         wishes = Wishes(to_mode(mode), threshold, temperature)
         with working("embedding the labels"):
             run = Run(classifier, opened, store, labels, chosen, wishes, settings.batch_size, limit)
+        changes = _changes(run, robustness)
         with progress(count, shown=shown) as advance:
             result = run.evaluate(advance)
-        if robustness is not None:
-            _change(run, robustness, result.evaluation)
+        if changes:
+            with progress(None, shown=True) as advance:
+                result.evaluation.robustness = measure_robustness(run, changes, result.evaluation, advance)
     if opened.captioned:
         with progress(count, shown=shown) as advance:
             found = retrieve(
@@ -136,18 +139,17 @@ def _finish(result: Result, report: Path | None, limits: ImageLimits | None) -> 
         raise typer.Exit(1)
 
 
-def _change(run: Run, words: str, evaluation: Evaluation) -> None:
-    """Evaluate on changed pictures too; under "all", without what the model has no gradients for."""
-    from zeroshot.cli.rendering import progress
+def _changes(run: Run, words: str | None) -> list[str]:
+    """Which changes are meant; "all" is without what the model has no gradients for."""
     from zeroshot.evaluate.adversarial import has_gradients
-    from zeroshot.evaluate.robustness import KINDS, measure_robustness
+    from zeroshot.evaluate.robustness import KINDS, check_changes
 
-    named = [word.strip() for word in words.split(",")]
+    named = [] if words is None else [word.strip() for word in words.split(",")]
     kinds = [word for word in named if word != "all"]
     if "all" in named:
         kinds += [kind for kind in KINDS if kind != "adversarial" or has_gradients(run.classifier.encoder)]
-    with progress(None, shown=True) as advance:
-        evaluation.robustness = measure_robustness(run, kinds, evaluation, advance)
+    check_changes(run, kinds)
+    return kinds
 
 
 def _show(evaluation: Evaluation) -> None:

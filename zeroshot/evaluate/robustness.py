@@ -47,10 +47,39 @@ def measure_robustness(
     OptionError
         If there is no such kind, or the mode or the encoder does not suit it.
     """
+    check_changes(run, kinds)
+    clean = _figure(unchanged)
+    rows = []
+    for corruption in all_corruptions():
+        if corruption.name in kinds:
+            found = _accuracy(run, corruption, on_progress)
+            rows.append(_row(corruption.name, corruption.severity, found, clean))
+    if "typographic" in kinds:
+        rows.append(_typographic(run, clean, on_progress))
+    if "adversarial" in kinds:
+        rows += _adversarial(run, clean, on_progress)
+    return rows
+
+
+def check_changes(run: Run, kinds: Sequence[str]) -> None:
+    """Refuse, before any work is done, changes that cannot be measured.
+
+    Parameters
+    ----------
+    run : Run
+        What is to be evaluated.
+    kinds : sequence of str
+        Of `KINDS`.
+
+    Raises
+    ------
+    OptionError
+        If there is no such kind, or the mode or the encoder does not suit it.
+    """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise OptionError(f"There is no change {quote(unknown[0])}.", f"Use {', '.join(KINDS)}, or all.")
-    if run.scorer.mode not in (Mode.MULTICLASS, Mode.BINARY, Mode.MULTILABEL) or len(run.scorer.names) < 2:
+    if kinds and (run.scorer.mode not in (Mode.MULTICLASS, Mode.BINARY, Mode.MULTILABEL) or len(run.scorer.names) < 2):
         raise OptionError(
             f"Robustness is not measured in the mode {run.scorer.mode} of {len(run.scorer.names)} labels.",
             "Use --mode multiclass, or multilabel.",
@@ -63,17 +92,6 @@ def measure_robustness(
                 f"{run.classifier.encoder.spec} has no gradients here, which an attack follows.",
                 "Leave adversarial out, or use an open_clip model on torch in precision fp32.",
             )
-    clean = _figure(unchanged)
-    rows = []
-    for corruption in all_corruptions():
-        if corruption.name in kinds:
-            found = _accuracy(run, corruption, on_progress)
-            rows.append(_row(corruption.name, corruption.severity, found, clean))
-    if "typographic" in kinds:
-        rows.append(_typographic(run, clean, on_progress))
-    if "adversarial" in kinds:
-        rows += _adversarial(run, clean, on_progress)
-    return rows
 
 
 def _accuracy(run: Run, change: Change, on_progress: Callable[[], object] | None) -> tuple[int, float]:

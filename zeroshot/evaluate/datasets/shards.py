@@ -94,7 +94,7 @@ def _has_several(shards: list[Path]) -> bool:
 
 
 def _samples_of(shard: Path, classes: list[str]) -> Iterator[Sample | Problem]:
-    key, parts = "", dict[str, bytes]()
+    key, parts, whole = "", dict[str, bytes](), ""
     try:
         with tarfile.open(shard, "r|*") as archive:
             for member in archive:
@@ -105,6 +105,7 @@ def _samples_of(shard: Path, classes: list[str]) -> Iterator[Sample | Problem]:
                 if prefix + base != key:
                     if parts:
                         yield _sample(shard, key, parts, classes)
+                        whole = key
                     key, parts = prefix + base, {}
                 content = archive.extractfile(member)
                 if content is not None and member.size <= _LARGEST:
@@ -112,7 +113,8 @@ def _samples_of(shard: Path, classes: list[str]) -> Iterator[Sample | Problem]:
         if parts:
             yield _sample(shard, key, parts, classes)
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-        yield Problem(f"{shard.parent.name}/{shard.name}", f"The shard is damaged after {key or 'nothing'}: {error}.")
+        lost = f"what comes after {whole}" if whole else "all of it"
+        yield Problem(f"{shard.parent.name}/{shard.name}", f"The shard is damaged, {lost} is lost: {error}.")
 
 
 def _sample(shard: Path, key: str, parts: dict[str, bytes], classes: list[str]) -> Sample | Problem:

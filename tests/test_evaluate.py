@@ -1,0 +1,389 @@
+"""``zeroshot evaluate`` and ``compare``: figures, what is kept, what is passed over, reports."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.conftest import Run as RunProgram
+from tests.conftest import environment
+from tests.pictures import PHOTOS
+from zeroshot import Label, LabelSet, ZeroShotClassifier
+from zeroshot.errors import DatasetError, OptionError
+from zeroshot.evaluate.comparing import compare, read_evaluation
+from zeroshot.evaluate.datasets import Dataset, open_dataset
+from zeroshot.evaluate.evaluation import Evaluation
+from zeroshot.evaluate.expectations import expect, hold, published
+from zeroshot.evaluate.reports import FILES, check_folder, write_report
+from zeroshot.evaluate.retrieving import retrieve
+from zeroshot.evaluate.running import Run
+from zeroshot.evaluate.tally import Result
+from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.images import ImageLimits
+from zeroshot.labels import Mode
+from zeroshot.scoring import Wishes
+
+NAMES = ("astronaut", "camera", "cat", "coffee", "motorcycle", "rocket")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the shipped photos with 20 parts of it."""
+    folder = tmp_path_factory.mktemp("crops") / "crops"
+    chance = np.random.default_rng(1)
+    for name in NAMES:
+        (folder / name).mkdir(parents=True)
+        with Image.open(PHOTOS / f"{name}.jpg") as file:
+            image = file.convert("RGB")
+        for number in range(20):
+            side = int(chance.integers(100, min(image.size)))
+            left, top = (int(chance.integers(length - side + 1)) for length in image.size)
+            image.crop((left, top, left + side, top + side)).save(folder / name / f"{number:02}.png")
+    return folder
+
+
+def evaluated(classifier: ZeroShotClassifier, dataset: Dataset, home: Path, **options: object) -> Result:
+    store = VectorStore(home)
+    try:
+        return Run(classifier, dataset, store, **options).evaluate()  # type: ignore[arg-type]
+    finally:
+        store.close()
+
+
+def table(folder: Path, *rows: str, head: str = "file,label") -> Dataset:
+    (folder / "t.csv").write_text("\n".join([head, *rows]) + "\n")
+    return open_dataset(str(folder / "t.csv"), home=folder)
+
+
+def test_the_figures_are_those_of_the_answers(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    result = evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path)
+    answers = classifier.classify(
+        sorted(crops.glob("*/*.png")),
+        labels=NAMES,
+        templates=result.evaluation.question.templates,  # type: ignore[union-attr]
+    )
+    right = [path.parent.name for path in sorted(crops.glob("*/*.png"))]
+    hits = sum(answer.predictions[0].label == name for answer, name in zip(answers, right, strict=True))
+    single = result.evaluation.single
+    assert single is not None
+    assert (single.pictures, single.hits) == (120, hits)
+    assert single.top_1.value == hits / 120
+    assert single.top_1.low < single.top_1.value < single.top_1.high
+    assert 0.5 < single.top_1.value < 1
+    assert single.top_5 is not None
+    assert single.top_5 >= single.top_1.value
+    assert {one.label: one.pictures for one in single.labels} == dict.fromkeys(NAMES, 20)
+    assert result.evaluation.confusion is not None
+    assert sum(count for _, _, count in result.evaluation.confusion.pairs) == 120
+
+
+def test_a_second_run_encodes_nothing_whatever_the_prompts(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(str(crops), home=tmp_path)
+    first = evaluated(classifier, dataset, tmp_path).evaluation
+    second = evaluated(classifier, dataset, tmp_path).evaluation
+    assert (first.run.encoded, second.run.encoded) == (120, 0)
+    assert first.single == second.single
+    labels = LabelSet("other", (Label("pet", aliases=("cat",)), *map(Label, NAMES[:2] + NAMES[3:])))
+    assert evaluated(classifier, dataset, tmp_path, labels=labels).evaluation.run.encoded == 0
+    shutil.copytree(crops, tmp_path / "moved")  # the same content elsewhere
+    moved = open_dataset(str(tmp_path / "moved"), home=tmp_path)
+    assert evaluated(classifier, moved, tmp_path).evaluation.run.encoded == 0
+    Image.new("RGB", (80, 80), "red").save(tmp_path / "moved/cat/00.png")  # another content of the same name
+    assert evaluated(classifier, moved, tmp_path).evaluation.run.encoded == 1
+
+
+def test_what_cannot_be_used_is_counted_and_listed(classifier: ZeroShotClassifier, tmp_path: Path, crops: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes((PHOTOS / "cat.jpg").read_bytes()[:500])
+    cat, coffee = crops / "cat/00.png", crops / "coffee/00.png"
+    rows = [f"{cat},cat", f"{coffee},coffee", "broken.jpg,cat", "gone.jpg,cat", f"{cat},dragon", f"{cat},cat|coffee"]
+    labels = LabelSet("two", (Label("cat"), Label("coffee")))
+    dataset = table(tmp_path, *rows)
+    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.MULTICLASS)).evaluation
+    assert found.dataset.pictures == 2
+    assert found.dataset.unknown_labels == {"dragon": 1}
+    reasons = dict(found.dataset.problems)
+    assert set(reasons) == {"broken.jpg", "gone.jpg", str(cat)}
+    assert "cannot be read" in reasons["gone.jpg"]
+    assert reasons[str(cat)].startswith("It has 2 labels")
+
+
+def test_nothing_to_evaluate_is_an_error_that_says_why(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    labels = LabelSet("others", (Label("dog"), Label("boat")))
+    with pytest.raises(DatasetError, match=r"the labels of the others are not in others: 'cat'.*'dog', 'boat'"):
+        evaluated(classifier, table(tmp_path, f"{crops / 'cat/00.png'},cat"), tmp_path, labels=labels)
+
+
+def test_groups_are_told_apart_and_the_worst_gap_is_named(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    rows = [f"{crops / name}/{number:02}.png,{name},good" for name in NAMES for number in range(4)]
+    for name, other in pairwise(NAMES):
+        rows += [f"{crops / name}/{number:02}.png,{other},bad" for number in range(2)]
+    found = evaluated(classifier, table(tmp_path, *rows, head="file,label,group"), tmp_path).evaluation.single
+    assert found is not None
+    bad, good = found.groups
+    assert (bad.group, good.group, bad.pictures, good.pictures) == ("bad", "good", 10, 24)
+    assert good.accuracy > bad.accuracy
+    assert found.worst_gap == good.accuracy - bad.accuracy
+
+
+def test_several_labels_a_picture(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    rows = [f"{crops / name}/{number:02}.png,{name}|{'machine' if name in ('camera', 'motorcycle') else 'thing'}"
+            for name in NAMES for number in range(5)]  # fmt: skip
+    result = evaluated(classifier, table(tmp_path, *rows), tmp_path)
+    found = result.evaluation.multi
+    assert found is not None
+    assert result.evaluation.single is None
+    assert found.pictures == 30
+    assert {one.label: one.pictures for one in found.labels}["machine"] == 10
+    assert found.mean_average_precision.value > 0.5
+    assert 0 < found.micro_f1.value < 1
+
+
+def test_a_tree_of_labels(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    labels = LabelSet("tree", (
+        Label("living being"), Label("cat", parent="living being"), Label("astronaut", parent="living being"),
+        Label("machine"), Label("camera", parent="machine"), Label("motorcycle", parent="machine"),
+        Label("rocket", parent="machine"), Label("coffee"),
+    ))  # fmt: skip
+    found = evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path, labels=labels).evaluation
+    assert found.tree is not None
+    assert found.single is not None  # the flat reading of the same set
+    assert found.tree.right_or_coarser >= found.tree.exact
+    assert 0.5 < found.tree.hierarchical_f1 <= 1
+    assert found.tree.mean_steps <= found.tree.flat_mean_steps + 0.2
+
+
+def test_a_label_and_its_absence(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(str(crops), home=tmp_path)
+    labels = LabelSet("one", (Label("cat"),))
+    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.BINARY)).evaluation.single
+    assert found is not None
+    assert found.pictures == 120
+    assert {one.label: one.pictures for one in found.labels} == {"not cat": 100, "cat": 20}
+    assert found.roc_auc is not None
+    assert found.roc_auc > 0.9
+
+
+def test_captions_find_their_pictures_and_pictures_their_captions(
+    classifier: ZeroShotClassifier, tmp_path: Path
+) -> None:
+    said = {"cat": "a cat|a tabby cat looking up", "coffee": "a cup of coffee", "rocket": "a rocket taking off"}
+    rows = [f"{PHOTOS / name}.jpg,{captions}" for name, captions in said.items()]
+    dataset = table(tmp_path, *rows, f"{PHOTOS / 'camera.jpg'},", head="file,caption")
+    store = VectorStore(tmp_path)
+    found = retrieve(classifier, dataset, store).evaluation
+    store.close()
+    assert found.retrieval is not None
+    assert (found.retrieval.pictures, found.retrieval.captions) == (3, 4)
+    assert found.retrieval.text_to_image == {"recall@1": 1.0, "recall@5": 1.0, "recall@10": 1.0}
+    assert found.retrieval.image_to_text["recall@1"] == 1.0
+    assert [key for key, _ in found.dataset.problems] == ["t.csv, line 5"]
+
+
+class Links(html.parser.HTMLParser):
+    """What a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href") and value is not None]
+
+
+def test_a_report_is_whole_and_says_what_was_run(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    result = evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path)
+    folder = tmp_path / "report"
+    write_report(result, folder, ImageLimits())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    page = (folder / "report.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert all(link.startswith("data:") for link in links.found)
+    wrong = [one for one in result.evaluation.mistakes if one.answer != one.truth]
+    assert len(links.found) == 1 + len(wrong)  # the diagram, and a thumbnail for each mistake
+    for text in (page, (folder / "report.md").read_text()):
+        assert classifier.encoder.fingerprint[:12] in text
+        assert f"{result.evaluation.single.top_1.value:.4f}" in text  # type: ignore[union-attr]
+    assert Evaluation.model_validate_json((folder / "report.json").read_bytes()) == result.evaluation
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
+    assert sum(int(row["hit"]) for row in rows) == result.evaluation.single.hits  # type: ignore[union-attr]
+    write_report(result, folder, None)  # an earlier report is replaced; without pictures this time
+    assert "image/jpeg" not in (folder / "report.html").read_text()
+
+
+def test_a_report_overwrites_nothing_but_reports(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OptionError, match=r"holds notes\.txt"):
+        check_folder(tmp_path)
+    with pytest.raises(OptionError, match="is a file"):
+        check_folder(tmp_path / "notes.txt")
+
+
+def test_what_two_runs_differ_in_and_whether_it_is_chance(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(str(crops), home=tmp_path)
+    for name, options in {"a": {}, "same": {}, "b": {"labels": wrong_way_round()}}.items():
+        write_report(evaluated(classifier, dataset, tmp_path, **options), tmp_path / name, None)
+    same = compare(tmp_path / "a", tmp_path / "same/report.json")
+    assert (same.lost, same.won, same.p_value, same.changed) == (0, 0, 1.0, [])
+    assert not same.is_beyond_chance
+    other = compare(tmp_path / "a", tmp_path / "b")
+    assert other.is_beyond_chance
+    assert other.lost > 20
+    assert other.high < 0
+    assert other.pictures == 120
+    assert any(line.startswith("label set: crops -> wrong") for line in other.changed)
+    assert {label for label, _, _ in other.labels} >= {"cat"}
+
+
+def wrong_way_round() -> LabelSet:
+    """Labels whose words are each other's."""
+    return LabelSet("wrong", tuple(Label(n, wording=w) for n, w in zip(NAMES, NAMES[3:] + NAMES[:3], strict=True)))
+
+
+def test_reports_that_cannot_be_compared_are_refused(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    write_report(evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path), tmp_path / "a", None)
+    other = table(tmp_path, f"{PHOTOS / 'cat.jpg'},cat", f"{PHOTOS / 'coffee.jpg'},coffee")
+    write_report(evaluated(classifier, other, tmp_path), tmp_path / "b", None)
+    with pytest.raises(DatasetError, match="have no picture in common"):
+        compare(tmp_path / "a", tmp_path / "b")
+    with (tmp_path / "b/predictions.csv").open("a") as file:
+        file.write("x,cat,cat,1,1\n")
+    with pytest.raises(DatasetError, match=r"is not the file that .* was written with"):
+        compare(tmp_path / "b", tmp_path / "a")
+    (tmp_path / "b/report.json").write_text('{"format": 1}')
+    with pytest.raises(DatasetError, match="is not a report: dataset"):
+        read_evaluation(tmp_path / "b")
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_evaluation(tmp_path / "c.json")
+
+
+def test_published_figures_are_those_of_open_clips_table() -> None:
+    known = published()
+    assert known["ViT-B-32:laion2b_s34b_b79k", "imagenet"][0] == 0.6656
+    assert known["ViT-B-32:laion2b_s34b_b79k", "mnist"][0] == 0.6996
+    assert known["ViT-B-32:openai", "cifar10"][0] == 0.8983
+    assert known["ViT-B-32:openai", "oxford-pets"][0] == 0.8700
+    assert len(known) == 16
+    with pytest.raises(OptionError, match=r"No accuracy of tiny on digits is known here.*ViT-B-32:openai"):
+        expect("tiny", "digits")
+
+
+def test_an_installation_is_held_to_them(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
+    found = evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path).evaluation
+    assert hold(found, found.accuracy + 0.0029, "somewhere").is_met
+    assert not hold(found, found.accuracy - 0.0031, "somewhere").is_met
+
+
+def test_the_command_evaluates_reports_and_compares(run: RunProgram, crops: Path, tmp_path: Path) -> None:
+    (tmp_path / "crops").symlink_to(crops)
+    first = run("evaluate", "crops", "--report", "one")
+    assert first.returncode == 0, first.stderr
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in first.stdout.splitlines()}
+    assert said["pictures"] == "120"
+    assert said["labels"] == "6 of crops, multiclass"
+    assert "120 encoded" in said["speed"]
+    assert first.stdout.endswith("one/report.html\n")
+    second = run("evaluate", "crops", "--report", "two", "--templates", "a blurred photo of a {}.", "--no-thumbnails")
+    assert "0 encoded" in second.stdout
+    compared = run("compare", "one", "two/report.json")
+    assert compared.returncode == 0
+    assert "changed: template set: none -> custom" in compared.stdout
+    assert "pictures 120\n" in compared.stdout
+    assert "McNemar p = " in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere",), "'nowhere' is no folder"),
+        (("crops", "--label-set", "missing"), "'missing'"),
+        (("crops", "--mode", "ranking"), "'ranking'"),
+        (("crops", "--expect"), "No accuracy of tiny on crops is known here."),
+        (("crops", "--robustness", "fog"), "There is no change 'fog'."),
+        (("crops", "--robustness", "adversarial"), "tiny has no gradients here"),
+        (("crops", "--columns", "kind=x"), "--columns has 'kind'."),
+        (("crops", "--report", "crops"), "which is no part of a report."),
+        (("crops", "--templates", "no slot here"), "no slot here"),
+    ],
+)
+def test_the_command_refuses_what_makes_no_sense(
+    run: RunProgram, crops: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "crops").symlink_to(crops)
+    shown = run("evaluate", *words)
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("zeroshot: ")
+    assert said in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def many(folder: Path, count: int, crops: Path) -> Path:
+    """Pictures that all differ."""
+    sources = sorted(crops.glob("*/*.png"))
+    for number in range(count):
+        source = sources[number % len(sources)]
+        target = folder / source.parent.name / f"{number:05}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source) as image:
+            turned = image.rotate(number // len(sources) + 1).resize((640, 480))
+        turned.save(target, quality=90)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, crops: Path) -> None:
+    folder = many(tmp_path / "many", 1200, crops)
+    command = [sys.executable, "-m", "zeroshot", "evaluate", str(folder), "--report", str(tmp_path / "r")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path))
+    file = tmp_path / "image-embeddings.sqlite3"
+    deadline = time.monotonic() + 60
+    while not file.exists() or file.stat().st_size < 2**20:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "r").exists()
+    done = subprocess.run(command, capture_output=True, env=environment(tmp_path), check=True, text=True)
+    encoded = json.loads((tmp_path / "r/report.json").read_text())["run"]["encoded"]
+    assert 0 < encoded < 1200, done.stdout
+    assert json.loads((tmp_path / "r/report.json").read_text())["dataset"]["pictures"] == 1200
+
+
+@pytest.mark.slow
+def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path, crops: Path) -> None:
+    folder = many(tmp_path / "many", 3000, crops)
+    peaks = {}
+    for count in (300, 3000):
+        command = [sys.executable, "-m", "zeroshot", "evaluate", str(folder), "--limit", str(count)]
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, env=environment(tmp_path / str(count)))
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, process.memory_info().rss)
+            time.sleep(0.02)
+        assert process.wait() == 0
+        peaks[count] = peak
+    assert peaks[3000] < 1.1 * peaks[300]

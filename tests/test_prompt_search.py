@@ -1,0 +1,131 @@
+"""Templates and descriptions are chosen on one part, and only a gain on the other is claimed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.conftest import Run as RunProgram
+from tests.test_evaluate import NAMES, crops  # noqa: F401 - a fixture
+from zeroshot import Label, LabelSet, ZeroShotClassifier, load_label_set
+from zeroshot.errors import DatasetError, OptionError
+from zeroshot.evaluate.datasets import open_dataset
+from zeroshot.evaluate.prompt_search import measure_gain, select_descriptions, select_templates, split
+from zeroshot.evaluate.running import Run
+from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates
+from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.labels import Mode
+from zeroshot.prompts import load_templates
+from zeroshot.scoring import Wishes
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def world(count: int = 400, labels: int = 5, dim: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures around their labels' true directions: vectors (n, dim), right (n,), directions (k, dim)."""
+    chance = np.random.default_rng(seed)
+    directions = unit(chance.normal(size=(labels, dim)))
+    right = chance.integers(labels, size=count)
+    return unit(directions[right] + 0.25 * chance.normal(size=(count, dim))), right, directions
+
+
+def test_the_templates_that_point_the_right_way_are_chosen_first() -> None:
+    vectors, right, directions = world()
+    chance = np.random.default_rng(1)
+    good = [unit(directions + 0.2 * chance.normal(size=directions.shape)) for _ in range(2)]
+    bad = [unit(chance.normal(size=directions.shape)) for _ in range(6)]
+    embedded = np.stack([*bad[:3], *good, *bad[3:]])
+    chosen = select_templates(embedded, vectors, right, logit_scale=20, most=8)
+    assert set(chosen[:2]) == {3, 4}
+    assert len(chosen) < 8
+    assert select_templates(embedded, vectors, right, logit_scale=20, most=1) == chosen[:1]
+
+
+def test_a_label_takes_the_descriptions_that_help_and_no_others() -> None:
+    vectors, right, directions = world()
+    chance = np.random.default_rng(2)
+    baseline = directions.copy()
+    baseline[1] = unit(chance.normal(size=32))  # a label whose templates are off
+    none = np.empty((0, 32), dtype=np.float32)
+    good = unit(directions[1] + 0.1 * chance.normal(size=32))
+    embedded = [none, np.stack([unit(chance.normal(size=32)), good]), np.stack([-directions[2]]), none, none]
+    assert select_descriptions(baseline, embedded, vectors, right, logit_scale=20) == [[], [1], [], [], []]
+
+
+def test_the_parts_share_no_picture_and_every_label() -> None:
+    right = np.repeat(np.arange(4), [10, 20, 30, 41])
+    parts = split(right, share=0.4, seed=3)
+    assert not set(parts.validation) & set(parts.held_out)
+    assert len(parts.validation) + len(parts.held_out) == len(right)
+    assert np.bincount(right[parts.validation]).tolist() == [4, 8, 12, 16]
+    assert split(right, share=0.4, seed=4).validation.tolist() != parts.validation.tolist()
+    with pytest.raises(OptionError, match="share is 1"):
+        split(right, share=1)
+    with pytest.raises(DatasetError, match="The parts have 4 and 5 pictures"):
+        split(right[:9], share=0.4)
+
+
+def test_what_is_no_gain_is_not_claimed() -> None:
+    vectors, right, directions = world()
+    parts = split(right)
+    same = measure_gain(directions, directions, vectors, right, parts)
+    assert (same.low, same.high) == (0, 0)
+    assert not same.is_beyond_chance
+    turned = unit(directions + 0.9 * np.random.default_rng(5).normal(size=directions.shape) / np.sqrt(32) * 3)
+    gain = measure_gain(turned, directions, vectors, right, parts)
+    assert gain.is_beyond_chance
+    assert gain.low <= gain.held_out[1] - gain.held_out[0] <= gain.high
+
+
+def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:  # noqa: F811
+    store = VectorStore(tmp_path)
+    labels = LabelSet("set", tuple(Label(name, descriptions=(f"{name} in a photo", "nothing")) for name in NAMES))
+    run = Run(classifier, open_dataset(str(crops), home=tmp_path), store, labels, None, Wishes(Mode.MULTICLASS))
+    material = gather(run, share=0.5, seed=0)
+    candidates = [*load_templates("simple").templates, "{}"]
+    tuned = tune_templates(run, material, candidates, most=3)
+    assert tuned.templates is not None
+    assert 1 <= len(tuned.templates.templates) <= 3
+    assert set(tuned.templates.templates) <= set(candidates)
+    assert tuned.gain.pictures == (60, 60)
+    described = tune_descriptions(run, material)
+    assert described.label_set is not None
+    assert all(
+        set(label.descriptions) <= {f"{label.name} in a photo", "nothing"} for label in described.label_set.labels
+    )
+    assert store.encoded == 120
+    store.close()
+
+
+def test_the_command_writes_what_it_chose(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "crops").symlink_to(crops)
+    done = run("prompts", "tune", "crops", "--output", "mine.yaml", "--most", 2)
+    assert done.returncode == 0, done.stderr
+    assert "held out   60 pictures: " in done.stdout
+    assert "over none" in done.stdout.splitlines()[-2]
+    written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    assert written["name"] == "mine"
+    assert 1 <= len(written["templates"]) <= 2
+    assert run("evaluate", "crops", "--templates", "mine.yaml").returncode == 0
+    assert "exists" in run("prompts", "tune", "crops", "--output", "mine.yaml").stderr
+    assert "has a description" in run("prompts", "tune", "crops", "--what", "descriptions").stderr
+    assert "Use templates or descriptions" in run("prompts", "tune", "crops", "--what", "words").stderr
+
+
+def test_the_command_keeps_the_descriptions_that_help(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "crops").symlink_to(crops)
+    entries = [{"name": name, "descriptions": [f"a photo of a {name}", "a grey wall"]} for name in NAMES]
+    (tmp_path / "set.yaml").write_text(yaml.safe_dump({"name": "set", "labels": entries}))
+    done = run("prompts", "tune", "crops", "--what", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml")
+    assert done.returncode == 0, done.stderr
+    kept = load_label_set(tmp_path / "out.yaml")
+    assert kept.names == NAMES
+    for label in kept.labels:
+        assert set(label.descriptions) <= {f"a photo of a {label.name}", "a grey wall"}
+        words = "; ".join(label.descriptions) or "templates (none)"
+        assert f"  {label.name}: {words}\n" in done.stdout
