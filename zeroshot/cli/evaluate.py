@@ -71,9 +71,8 @@ def evaluate(
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, limits_from, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.errors import DatasetError
+    from zeroshot.evaluate import expectations
     from zeroshot.evaluate.datasets import open_dataset
-    from zeroshot.evaluate.expectations import expect as find_published
-    from zeroshot.evaluate.expectations import hold
     from zeroshot.evaluate.reports import check_folder
     from zeroshot.evaluate.retrieving import retrieve
     from zeroshot.evaluate.robustness import measure_robustness
@@ -90,7 +89,7 @@ def evaluate(
         opened = open_dataset(
             dataset, split=split, root=root, home=settings.home, download=download, columns=to_columns(columns)
         )
-    wanted = find_published(model or settings.model, opened.name) if expect else None
+    wanted = expectations.expect(model or settings.model, opened.name) if expect else None
     labels = None if label_set is None else find_label_set(label_set, LabelSetStore(settings.home))
     classifier = build_classifier(settings, model=model, device=device, precision=precision)
     store = VectorStore(settings.home)
@@ -120,7 +119,7 @@ def evaluate(
     if result is None:
         raise DatasetError(f"{opened.name} has neither labels nor captions.", "Give --label-set.")
     if wanted is not None:
-        result.evaluation.expectation = hold(result.evaluation, *wanted)
+        result.evaluation.expectation = expectations.hold(result.evaluation, *wanted)
     store.close()
     _finish(result, report, limits_from(settings) if thumbnails else None)
 
