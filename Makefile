@@ -6,13 +6,19 @@ TINY := .venv/.tiny
 TEST_ARGS ?= -m "not slow"
 PHOTOS := examples/photos
 
-.PHONY: demo test serve lint format docs tiny clean
+.PHONY: demo test bench serve lint format docs tiny clean
 
 demo: $(INSTALLED)
 	@$(BIN)/zeroshot classify $(PHOTOS) --labels-file examples/labels.txt --top 3
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# Those that need no data of yours; `.venv/bin/python -m benchmarks` lists the others. Rivals are installed as needed.
+bench: $(INSTALLED)
+	for name in first-command preprocessing prompts encoders accuracy serving; do \
+		$(BIN)/python -m benchmarks $$name || exit 1; done
+	$(BIN)/python -m benchmarks report
 
 serve: $(INSTALLED)
 	$(BIN)/zeroshot serve
@@ -28,7 +34,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The generated documents: docs/cli.md and docs/settings.md.
+# The generated documents: docs/cli.md, docs/settings.md, docs/label-set.schema.json and docs/benchmarks.md.
 docs: $(INSTALLED)
 	$(BIN)/python -m scripts.reference
 

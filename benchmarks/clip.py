@@ -1,8 +1,7 @@
-"""CLIP ViT-B-32 against open_clip's own code and Hugging Face's pipeline, same weights: python -m benchmarks.clip
+"""CLIP ViT-B-32 against open_clip's own code, Hugging Face's pipeline and sentence-transformers, same weights.
 
-The weights are random, as speed does not depend on them; give --weights FILE for trained ones. Everything runs in one
-process, the sides in turn, medians of the rounds. Takes about half an hour on two cores, of which open_clip's 4,000
-prompts take most; --quick uses 10 names instead of 50.
+The weights are random, as speed does not depend on them; give --weights FILE for trained ones. The sides take turns,
+each rival but open_clip in a process and an environment of its own; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,53 +28,110 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks import hugging_face
-from benchmarks.machine import describe_machine, interleave, save_json
+from benchmarks.data import PHOTOS
+from benchmarks.machine import interleave
+from benchmarks.results import Results
+from benchmarks.rivals.side import Side
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder, load_templates
 from zeroshot.encoders.export import export
 from zeroshot.encoders.openclip import OpenClipEncoder
 from zeroshot.images import load
 from zeroshot.labels import class_matrix, parse_labels
 
-PHOTOS = sorted((Path(__file__).parent.parent / "examples/photos").glob("*.jpg"))
 GFLOP_PER_IMAGE = 8.82  # ViT-B-32's image tower, from open_clip's model profile
-PARTS = ("towers", "preprocessing", "one", "many", "starts", "prompts")
-ROWS: list[dict[str, object]] = []
+_PACKAGES = ("zeroshot", "open_clip_torch", "torch", "torchvision", "transformers", "onnxruntime", "pillow", "numpy")
 
 
-def main() -> None:
-    """Measure, print and keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--quick", action="store_true")
+@dataclass
+class Models:
+    """The same weights in every form.
+
+    Parameters
+    ----------
+    spec : str
+        For ``load_encoder``.
+    encoder : OpenClipEncoder
+        On torch.
+    served : dict of str to Encoder
+        Exported: fp32 and int8.
+    folder : Path
+        For files.
+    """
+
+    spec: str
+    encoder: OpenClipEncoder
+    served: dict[str, Encoder]
+    folder: Path
+
+
+def encoders() -> None:
+    """Image towers, and from pictures to scores."""
+    arguments = _parser().parse_args()
+    results = Results("encoders", _PACKAGES)
+    with _models(arguments.weights) as models:
+        towers(results, models)
+        with _rivals(models) as (pipeline, sentence):
+            one_picture(results, models, pipeline, sentence)
+            many_pictures(results, models, pipeline, sentence)
+        starts(results, models)
+    results.save()
+
+
+def preprocess() -> None:
+    """From JPEG bytes to the model's input array."""
+    arguments = _parser().parse_args()
+    results = Results("preprocessing", _PACKAGES)
+    with _models(arguments.weights, exported=False) as models:
+        preprocessing(results, models.encoder)
+    results.save()
+
+
+def prompts() -> None:
+    """From names and templates to class vectors."""
+    parser = _parser()
+    parser.add_argument("--names", type=int, default=50, help="of ImageNet; open_clip takes seconds for each")
     arguments = parser.parse_args()
+    results = Results("prompts", _PACKAGES)
+    with _models(arguments.weights) as models:
+        ensembles(results, models, names=arguments.names)
+    results.save()
+
+
+def _parser() -> argparse.ArgumentParser:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    machine = describe_machine(
-        "zeroshot", "open_clip_torch", "torch", "torchvision", "transformers", "onnxruntime", "pillow", "numpy"
-    )
-    print(machine, flush=True)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path)
+    return parser
+
+
+@contextmanager
+def _models(weights: Path | None, *, exported: bool = True) -> Iterator[Models]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        weights = arguments.weights or random_weights(folder)
-        spec = f"ViT-B-32:{weights}"
+        spec = f"ViT-B-32:{weights or random_weights(folder)}"
         encoder = load_encoder(spec, device="cpu", precision="fp32")
-        for precision in ("fp32", "int8"):
+        served = {}
+        for precision in ("fp32", "int8") if exported else ():
             export(encoder, folder / precision, pictures=PHOTOS, precision=precision)
-        served = {precision: load_encoder(f"onnx:{folder / precision}") for precision in ("fp32", "int8")}
-        (folder / "hf").mkdir()
-        pipeline = hugging_face.pipeline(encoder.model, folder / "hf")
-        runs: dict[str, Callable[[], None]] = {
-            "towers": lambda: towers(encoder, served),
-            "preprocessing": lambda: preprocessing(encoder),
-            "one": lambda: one_picture(encoder, served, pipeline, folder),
-            "many": lambda: many_pictures(encoder, served, pipeline, folder),
-            "starts": lambda: starts(spec, folder),
-            "prompts": lambda: prompts(encoder, served["fp32"], names=10 if arguments.quick else 50),
-        }
-        for part in arguments.parts:
-            runs[part]()
-    print(save_json("clip", machine, ROWS))
+            served[precision] = load_encoder(f"onnx:{folder / precision}")
+        yield Models(spec, encoder, served, folder)
+
+
+@contextmanager
+def _rivals(models: Models) -> Iterator[tuple[Side, Side]]:
+    """Hugging Face's pipeline and sentence-transformers over the same weights, each in a process of its own."""
+    theirs = hugging_face.save(models.encoder.model, models.folder / "hugging-face")
+    sides = (
+        Side("hugging-face", "pipeline_side.py", str(theirs)),
+        Side("sentence-transformers", "sentence_transformers_side.py", str(theirs)),
+    )
+    print(", ".join(side.about for side in sides), flush=True)
+    try:
+        yield sides
+    finally:
+        for side in sides:
+            side.close()
 
 
 def random_weights(folder: Path) -> Path:
@@ -84,16 +142,14 @@ def random_weights(folder: Path) -> Path:
     return folder / "ViT-B-32.safetensors"
 
 
-def row(what: str, seconds: dict[str, float], rival: str, note: str = "") -> None:
-    """Print and keep one row: every side against the rival."""
-    ratios = {side: seconds[rival] / value for side, value in seconds.items() if side != rival}
-    ROWS.append({"what": what, "rival": rival, "seconds": seconds, "ratios": ratios, "note": note})
-    shown = ", ".join(f"{side} {value * 1000:.1f} ms" for side, value in seconds.items())
-    print(f"{what}: {shown}; {', '.join(f'{s} {r:.1f}x' for s, r in ratios.items())} {note}", flush=True)
+def _row(results: Results, what: str, seconds: dict[str, float], rival: str, note: str = "") -> None:
+    unit, factor = ("s", 1) if max(seconds.values()) >= 3 else ("ms", 1000)
+    results.row(what, unit, {side: factor * value for side, value in seconds.items()}, rival=rival, note=note)
 
 
-def towers(encoder: OpenClipEncoder, served: dict[str, Encoder]) -> None:
+def towers(results: Results, models: Models) -> None:
     """The image tower alone, and its share of the machine's matrix-product rate."""
+    encoder, served = models.encoder, models.served
     left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
     gemm = 2 * 2048**3 / interleave({"gemm": lambda: left @ right}, rounds=15)["gemm"] / 1e9
     for batch in (1, 8, 32):
@@ -110,12 +166,8 @@ def towers(encoder: OpenClipEncoder, served: dict[str, Encoder]) -> None:
         sides = {"torch eager": eager, "exported fp32": of(served["fp32"]), "exported int8": of(served["int8"])}
         seconds = interleave(sides, rounds=9)
         share = batch * GFLOP_PER_IMAGE / seconds["exported fp32"] / gemm
-        row(
-            f"image tower, batch {batch}",
-            seconds,
-            "torch eager",
-            f"(fp32 at {share:.0%} of {gemm:.0f} GFLOP/s, torch's GEMM)",
-        )
+        note = f"fp32 at {share:.0%} of {gemm:.0f} GFLOP/s, torch's own matrix product"
+        _row(results, f"image tower, batch {batch}", seconds, "torch eager", note)
 
 
 def jpeg(image: Image.Image) -> bytes:
@@ -141,7 +193,7 @@ def big_jpegs() -> dict[str, bytes]:
     return {f"12 MP JPEG, {name} ({len(content) / 1e6:.1f} MB)": content for name, content in files.items()}
 
 
-def preprocessing(encoder: OpenClipEncoder) -> None:
+def preprocessing(results: Results, encoder: OpenClipEncoder) -> None:
     """From JPEG bytes to the model's input array."""
     transform = image_transform_v2(PreprocessCfg(**open_clip.get_model_preprocess_cfg(encoder.model)), is_train=False)
     small = jpeg(Image.open(PHOTOS[0]).convert("RGB").resize((640, 480)))
@@ -154,45 +206,48 @@ def preprocessing(encoder: OpenClipEncoder) -> None:
         theirs, own = encoder.encode_pixels(np.stack([np.asarray(sides["open_clip"]()), sides["zeroshot"]()]))
         tiny = load_encoder("tiny")
         drafted, whole = tiny.encode_images([load(content, enough=tiny.preprocessing.enough), load(content)])
-        note = f"(cosine of the embeddings {theirs @ own:.6f}; of tiny's, whose weights are trained, "
-        note += f"{drafted @ whole:.6f})"
-        row(f"{name} to tensor", interleave(sides, rounds=15), "open_clip", note)
+        note = f"cosine of the embeddings {theirs @ own:.6f}; of tiny's, whose weights are trained, "
+        note += f"{drafted @ whole:.6f}"
+        _row(results, f"{name} to tensor", interleave(sides, rounds=15), "open_clip", note)
 
 
-def one_picture(encoder: Encoder, served: dict[str, Encoder], pipeline: Callable[..., object], folder: Path) -> None:
+def one_picture(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
     """A 640x480 JPEG under labels already seen."""
-    path = folder / "one.jpg"
+    path = models.folder / "one.jpg"
     Image.open(PHOTOS[0]).convert("RGB").resize((640, 480)).save(path, quality=90)
     for count in (10, 100):
         labels = list(open_clip.IMAGENET_CLASSNAMES[:count])
+        question = {"files": [str(path)], "labels": labels}
         sides: dict[str, Callable[[], object]] = {
-            "Hugging Face": lambda labels=labels: pipeline(str(path), candidate_labels=labels)
+            "Hugging Face": pipeline.asking(**question),
+            "sentence-transformers": sentence.asking(**question),
         }
-        for name, side in (("zeroshot, torch", encoder), ("fp32", served["fp32"]), ("int8", served["int8"])):
+        for name, side in (("zeroshot, torch", models.encoder), *models.served.items()):
             classifier = ZeroShotClassifier(side, labels, templates="This is a photo of {}.")
             sides[name] = lambda classifier=classifier: classifier.classify(path)
-        row(f"one 640x480 JPEG, {count} labels", interleave(sides, rounds=7), "Hugging Face")
+        _row(results, f"one 640x480 JPEG, {count} labels already seen", interleave(sides, rounds=7), "Hugging Face")
 
 
-def many_pictures(encoder: Encoder, served: dict[str, Encoder], pipeline: Callable[..., object], folder: Path) -> None:
+def many_pictures(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
     """200 JPEGs of mixed sizes, from files to scores under 10 labels."""
     paths = []
     for number in range(200):
         width = (320, 640, 1024, 1600)[number % 4]
-        path = folder / f"{number:03}.jpg"
+        path = models.folder / f"{number:03}.jpg"
         Image.open(PHOTOS[number % len(PHOTOS)]).convert("RGB").resize((width, width * 3 // 4)).save(path, quality=90)
         paths.append(str(path))
     labels = list(open_clip.IMAGENET_CLASSNAMES[:10])
     sides: dict[str, Callable[[], object]] = {
-        "Hugging Face, batch 8": lambda: pipeline(paths, candidate_labels=labels, batch_size=8)
+        "Hugging Face, batch 8": pipeline.asking(files=paths, labels=labels, batch=8),
+        "sentence-transformers, batch 32": sentence.asking(files=paths, labels=labels, batch=32),
     }
-    for name, side in (("zeroshot, torch", encoder), ("fp32", served["fp32"]), ("int8", served["int8"])):
+    for name, side in (("zeroshot, torch", models.encoder), *models.served.items()):
         classifier = ZeroShotClassifier(side, labels, templates="This is a photo of {}.")
         sides[name] = lambda classifier=classifier: list(classifier.classify_stream(paths))
-    row("200 mixed JPEGs end to end", interleave(sides, rounds=3), "Hugging Face, batch 8")
+    _row(results, "200 mixed JPEGs, files to scores, 10 labels", interleave(sides, rounds=3), "Hugging Face, batch 8")
 
 
-def starts(spec: str, folder: Path) -> None:
+def starts(results: Results, models: Models) -> None:
     """Cold start and peak memory of a process that loads the model and classifies one picture."""
     program = (
         "import sys, zeroshot\n"
@@ -200,7 +255,8 @@ def starts(spec: str, folder: Path) -> None:
         "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
     )
     seconds, peak = {}, {}
-    for name, model in {"torch": spec, "fp32": f"onnx:{folder / 'fp32'}", "int8": f"onnx:{folder / 'int8'}"}.items():
+    forms = {"torch": models.spec, **{name: f"onnx:{models.folder / name}" for name in models.served}}
+    for name, model in forms.items():
         runs = []
         for _ in range(3):
             begin = time.perf_counter()
@@ -208,12 +264,13 @@ def starts(spec: str, folder: Path) -> None:
             runs.append(time.perf_counter() - begin)
             peak[name] = int(kilobytes) / 1024
         seconds[name] = float(np.median(runs))
-    note = "(peak memory " + ", ".join(f"{name} {megabytes:.0f} MB" for name, megabytes in peak.items()) + ")"
-    row("cold start to first answer", seconds, "torch", note)
+    results.row("process start to first answer", "s", seconds)
+    results.row("its peak memory", "MB", peak)
 
 
-def prompts(encoder: OpenClipEncoder, served: Encoder, *, names: int) -> None:
+def ensembles(results: Results, models: Models, *, names: int) -> None:
     """A prompt ensemble: names times the 80 ImageNet templates."""
+    encoder, served = models.encoder, models.served["fp32"]
     classes, templates = list(open_clip.IMAGENET_CLASSNAMES[:names]), load_templates("imagenet")
     tokenizer, labels = open_clip.get_tokenizer("ViT-B-32"), parse_labels(classes)
     kept: dict[str, np.ndarray] = {}
@@ -229,9 +286,5 @@ def prompts(encoder: OpenClipEncoder, served: Encoder, *, names: int) -> None:
 
     sides = {"open_clip": theirs, "zeroshot, torch": ours, "fp32": lambda: class_matrix(served, labels, templates)}
     seconds = interleave(sides, rounds=3, warmup=0)
-    note = f"(largest difference {np.abs(kept['theirs'] - kept['ours']).max():.1e})"
-    row(f"{names} names x 80 templates", seconds, "open_clip", note)
-
-
-if __name__ == "__main__":
-    main()
+    note = f"largest difference of the vectors {np.abs(kept['theirs'] - kept['ours']).max():.0e}"
+    _row(results, f"{names} names x 80 templates to class vectors", seconds, "open_clip", note)

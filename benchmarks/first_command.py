@@ -1,4 +1,4 @@
-"""The first command a newcomer runs, and what tiny can do: python -m benchmarks.first_command
+"""The first command a newcomer runs, and what tiny can do.
 
 * `zeroshot classify` on one photo: seconds and peak memory of the whole process, and whether torch was imported;
 * tiny's images/s at batch 8, from decoded 640x480 pictures, preprocessing included;
@@ -16,7 +16,8 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from benchmarks.machine import describe_machine, interleave
+from benchmarks.machine import interleave
+from benchmarks.results import Results
 from zeroshot import load_encoder
 
 PHOTO = Path(__file__).parent.parent / "examples/photos/coffee.jpg"
@@ -43,10 +44,13 @@ def measure(*arguments: str) -> tuple[float, float, bool]:
 
 def main() -> None:
     """Print the figures."""
-    print(describe_machine("zeroshot", "onnxruntime", "tokenizers", "pillow", "numpy"))
+    results = Results("first-command", ("zeroshot", "onnxruntime", "tokenizers", "pillow", "numpy"))
     runs = [measure("classify", str(PHOTO), "--labels", "cat,dog,cup of coffee") for _ in range(9)]
-    print(f"one photo: {median(r[0] for r in runs):.2f} s, {max(r[1] for r in runs):.0f} MB at most, ", end="")
-    print("torch imported" if any(r[2] for r in runs) else "torch not imported")
+    note = "torch imported" if any(r[2] for r in runs) else "torch is not imported"
+    results.row(
+        "zeroshot classify on one photo, the whole process", "s", {"median of 9": median(r[0] for r in runs)}, note=note
+    )
+    results.row("its peak memory", "MB", {"the largest of 9": max(r[1] for r in runs)})
     encoder = load_encoder("tiny")
     pictures = [Image.open(PHOTO).convert("RGB").resize((640, 480)) for _ in range(8)]
     pixels = np.stack([encoder.preprocessing(picture) for picture in pictures])
@@ -54,7 +58,8 @@ def main() -> None:
         {"encode_images": lambda: encoder.encode_images(pictures), "tower": lambda: encoder.encode_pixels(pixels)},
         rounds=15,
     )
-    print(f"batch of 8: {8 / seconds['encode_images']:.0f} images/s, the tower alone {8 / seconds['tower']:.0f}")
+    rates = {"with preprocessing": 8 / seconds["encode_images"], "the image tower alone": 8 / seconds["tower"]}
+    results.row("tiny on 8 decoded 640x480 pictures", "pictures/s", rates)
     with tempfile.TemporaryDirectory() as folder:
         image = Image.open(PHOTO).convert("RGB").resize((2000, 1500))
         for count in (50, 500):
@@ -64,7 +69,9 @@ def main() -> None:
                 image.save(target / f"{number}.jpg", quality=88)
         for count in (50, 500):
             seconds_taken, megabytes, _ = measure("classify", f"{folder}/{count}", "--labels", "cat,dog", "--json")
-            print(f"{count} JPEGs of 2000x1500: {seconds_taken:.1f} s, {megabytes:.0f} MB")
+            results.row(f"{count} JPEGs of 2000x1500 in one call", "s", {"zeroshot": seconds_taken})
+            results.row(f"{count} JPEGs of 2000x1500: peak memory", "MB", {"zeroshot": megabytes})
+    results.save()
 
 
 if __name__ == "__main__":

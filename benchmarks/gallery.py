@@ -1,4 +1,4 @@
-"""Galleries at size: python -m benchmarks.gallery rate|size|names FOLDER [...]
+"""Galleries at size: python -m benchmarks gallery rate|size|names FOLDER [...]
 
 rate   indexes a folder of pictures, and encodes the same pictures without a gallery; both in one run, in turn.
 size   grows the vectors of a folder's pictures to a number and a length, stores them, and times opening, searching,
@@ -28,7 +28,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.machine import describe_machine, save_json
+from benchmarks.results import Results
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.gallery import Gallery, Item, Query
@@ -39,6 +39,9 @@ from zeroshot.labels import LabelSet, load_label_set, parse_labels
 QUERIES = 200
 LABELS = ["animal", "food", "tool", "building", "vehicle", "person", "plant", "logo", "map", "flag", "furniture",
           "clothing", "toy", "instrument", "weapon", "computer", "sign", "pattern", "sport", "weather"]  # fmt: skip
+
+
+SEARCHES = {"0.1 %": "a filter that 0.1 % match", "50 %": "a filter that 50 % match", "exact": "exact=True"}
 
 
 class Shorter:
@@ -82,13 +85,9 @@ def rate(folder: Path, count: int) -> None:
                 raise SystemExit(f"{report.added} stored, {encoded} encoded")
         print(f"turn {turn + 1}: {seconds}", flush=True)
     rates = {side: len(files) / median(times) for side, times in seconds.items()}
-    row = {
-        "what": f"{len(files):,} pictures with tiny",
-        "encoding alone, images/s": round(rates["encoding alone"], 1),
-        "zeroshot index, images/s": round(rates["index"], 1),
-        "share": round(rates["index"] / rates["encoding alone"], 3),
-    }
-    report_rows([row])
+    results = _results()
+    results.row(f"{len(files):,} pictures with tiny: encoding alone, and zeroshot index", "pictures/s", rates)
+    results.save()
 
 
 def grown(real: np.ndarray, count: int) -> Iterator[np.ndarray]:
@@ -135,8 +134,8 @@ def size(folder: Path, count: int, dim: int, work: Path, storage: str | None) ->
             gallery.build_index(storage=storage)
             print(f"index built in {time.perf_counter() - start:.0f} s", flush=True)
     opening = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gallery", "opened", str(folder), "--work", str(work), "--count", str(count),
-         "--dim", str(dim)], capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "benchmarks", "gallery", "opened", str(folder), "--work", str(work),
+         "--count", str(count), "--dim", str(dim)], capture_output=True, text=True, check=True,
     )  # fmt: skip
     print(opening.stdout, flush=True)
 
@@ -164,13 +163,16 @@ def opened(folder: Path, count: int, dim: int, work: Path) -> None:
     start = time.perf_counter()
     gallery.classify(labels)
     relabelled = time.perf_counter() - start
-    about = {
-        "what": f"{count:,} x {dim}, opening", "seconds": round(seconds_to_open, 2),
-        "re-labelling under 20 labels, s": round(relabelled, 2),
-        "memory over raw float32 vectors": round((resident_bytes() - before) / (count * dim * 4), 2),
-        "peak of the process, MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "lists": snapshot.list_count, "nprobe": snapshot.facts.nprobe, "storage": snapshot.facts.storage,
-    }  # fmt: skip
+    results, size_of = _results(), f"{count:,} x {dim}"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    results.row(f"{size_of}: opening, checksums included", "s", {"zeroshot": seconds_to_open})
+    results.row(f"{size_of}: re-labelling everything under 20 labels", "s", {"zeroshot": relabelled})
+    facts = snapshot.facts
+    lists = f"{snapshot.list_count:,} lists, of which a search looks into {facts.nprobe}, as {facts.storage}"
+    memory = {"zeroshot": (resident_bytes() - before) / (count * dim * 4)}
+    results.row(
+        f"{size_of}: memory over that of the raw float32 vectors", "", memory, note=f"{lists}; {peak:,.0f} MB at most"
+    )
     snapshot._index.nprobe = snapshot.facts.nprobe
     as_it_comes = faiss.read_index(str(snapshot_paths(gallery.folder, snapshot.facts.token)[0]))
     as_it_comes.nprobe = snapshot.facts.nprobe
@@ -186,38 +188,37 @@ def opened(folder: Path, count: int, dim: int, work: Path) -> None:
     def ours(query: np.ndarray, **options: Any) -> list[int]:
         return [int(hit.item.id) for hit in gallery.search(Query(vector=query), top_k=10, **options)]
 
-    rows: list[dict[str, object]] = []
-    truth_rare = truth_of(gallery, pictures[:50], lambda n: n % 1000 == 7)
-    truth_half = truth_of(gallery, pictures[:50], lambda n: (n % 20_000) % 2 == 1)
     for kind, queries in (("pictures", pictures), ("sentences", sentences)):
         truth = truth_of(gallery, queries, lambda _: True)
         found = [ours(query) for query in queries]
-        times = in_turn({"default": default, "same": same, "ours": ours}, queries)
-        rows.append({
-            "what": f"{count:,} x {dim}, {kind}", "FAISS p50, ms": times["same"],
-            "FAISS with its defaults p50, ms": times["default"], "Gallery p50, ms": times["ours"],
-            "over FAISS": round(times["ours"] / times["same"], 2),
-            "over FAISS with its defaults": round(times["ours"] / times["default"], 2),
-            "recall@10": recall(found, truth),
-        })  # fmt: skip
+        times = in_turn({"FAISS as it comes": default, "FAISS on every core": same, "Gallery": ours}, queries)
+        note = f"recall@10 {recall(found, truth):.3f}"
+        results.row(f"{size_of}, {kind}: one search, p50", "ms", times, rival="FAISS as it comes", note=note)
+    _unusual(results, size_of, gallery, pictures, ours)
+    gallery.close()
+    results.save()
+
+
+def _unusual(
+    results: Results, size_of: str, gallery: Gallery, pictures: np.ndarray, ours: Callable[..., list[int]]
+) -> None:
+    """With filters, and compared with everything."""
+    pictures = pictures[:50]
     searches: dict[str, tuple[dict[str, Any], list[list[int]] | None]] = {
         "no filter": ({}, None),
-        "0.1 %": ({"where": {"rare": True}}, truth_rare),
-        "50 %": ({"where": {"half": 1}}, truth_half),
-        "exact": ({"exact": True}, truth_of(gallery, pictures[:50], lambda _: True)),
+        "0.1 %": ({"where": {"rare": True}}, truth_of(gallery, pictures, lambda n: n % 1000 == 7)),
+        "50 %": ({"where": {"half": 1}}, truth_of(gallery, pictures, lambda n: (n % 20_000) % 2 == 1)),
+        "exact": ({"exact": True}, truth_of(gallery, pictures, lambda _: True)),
     }
     times = in_turn(
-        {key: lambda query, o=options: ours(query, **o) for key, (options, _) in searches.items()}, pictures[:50]
+        {key: lambda query, o=options: ours(query, **o) for key, (options, _) in searches.items()}, pictures
     )
     for key, (options, truth) in searches.items():
         if truth is not None:
-            found = [ours(query, **options) for query in pictures[:50]]
-            rows.append({
-                "what": f"{count:,} x {dim}, {key}", "p50, ms": times[key],
-                "over unfiltered": round(times[key] / times["no filter"], 2), "recall@10": recall(found, truth),
-            })  # fmt: skip
-    gallery.close()
-    report_rows([*rows, about])
+            found = [ours(query, **options) for query in pictures]
+            note = f"recall@10 {recall(found, truth):.3f}"
+            sides = {"unfiltered": times["no filter"], "so": times[key]}
+            results.row(f"{size_of}, {SEARCHES[key]}: p50", "ms", sides, note=note)
 
 
 def in_turn(sides: dict[str, Callable[[np.ndarray], object]], queries: np.ndarray) -> dict[str, float]:
@@ -274,20 +275,17 @@ def names(folder: Path) -> None:
         for name in wanted:
             hits = gallery.search(name, top_k=5)
             ranks.append(next((rank for rank, hit in enumerate(hits) if files[hit.item.id] == name), 99))
-        row = {
-            "what": f"text search, {len(wanted)} names in {len(files)} pictures",
-            "own picture first": round(float(np.mean([rank == 0 for rank in ranks])), 3),
-            "own picture in the top 5": round(float(np.mean([rank < 5 for rank in ranks])), 3),
-        }
-    report_rows([row])
+    results = _results()
+    shares = {
+        "first": float(np.mean([r == 0 for r in ranks])),
+        "in the first five": float(np.mean([r < 5 for r in ranks])),
+    }
+    results.row(f"text search with tiny, {len(wanted)} names in {len(files)} pictures: own picture", "", shares)
+    results.save()
 
 
-def report_rows(rows: list[dict[str, object]]) -> None:
-    machine = describe_machine("faiss-cpu", "numpy", "onnxruntime")
-    print(machine)
-    for row in rows:
-        print("  ".join(f"{key}: {value}" for key, value in row.items()))
-    save_json("gallery", machine, rows)
+def _results() -> Results:
+    return Results("gallery", ("zeroshot", "faiss-cpu", "numpy", "onnxruntime"))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The same weights as a Hugging Face ``CLIPModel`` and pipeline, so that a comparison compares code alone."""
+"""The same weights as a Hugging Face ``CLIPModel``, so that a comparison compares code alone."""
 
 from __future__ import annotations
 
@@ -101,14 +101,12 @@ def tokenizer(folder: Path) -> Any:
     return transformers.CLIPTokenizer.from_pretrained(folder)
 
 
-def pipeline(model: Any, folder: Path) -> Any:
-    """transformers' zero-shot-image-classification pipeline over an open_clip model's weights."""
+def save(model: Any, folder: Path) -> Path:
+    """Save an open_clip model's weights as transformers and those who build on it load them."""
     import transformers
 
-    return transformers.pipeline(
-        "zero-shot-image-classification",
-        model=to_clip_model(model),
-        tokenizer=tokenizer(folder),
-        image_processor=transformers.CLIPImageProcessor(),
-        device="cpu",
-    )
+    folder.mkdir()
+    to_clip_model(model).save_pretrained(folder)
+    tokenizer(folder)
+    transformers.CLIPImageProcessor().save_pretrained(folder)
+    return folder

@@ -1,4 +1,4 @@
-"""Kinds of answer, measured on a folder of pictures with a labels.csv: python -m benchmarks.labels FOLDER
+"""Kinds of answer, measured on a folder of pictures with a labels.csv.
 
 labels.csv has the columns file, name and category, a path such as animals/mammals/bears. Each figure says what, if
 anything, was fitted.
@@ -16,7 +16,8 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.machine import describe_machine, interleave
+from benchmarks.machine import interleave
+from benchmarks.results import Results
 from benchmarks.tiny_accuracy import ANIMALS, FOOD, MAMMALS, TOP
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
@@ -49,21 +50,24 @@ def main() -> None:
         [vector for _, vector in encode_stream(classifier.encoder, [arguments.folder / row["file"] for row in rows])]
     )
     paths = [tuple(row["category"].split("/")) for row in rows]
-    print(describe_machine("zeroshot", "onnxruntime", "numpy"))
+    results = Results("labels", ("zeroshot", "onnxruntime", "numpy"))
     print(f"{len(rows)} pictures, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
     for least in (3, 5):
-        multilabel(classifier, vectors, paths, least)
+        multilabel(results, classifier, vectors, paths, least)
     for depth in (2, 3):
-        hierarchical(classifier, vectors, [path[:depth] for path in paths])
-    temperature(classifier, vectors, paths)
-    thousand_labels(classifier, arguments.folder / rows[0]["file"])
+        hierarchical(results, classifier, vectors, [path[:depth] for path in paths])
+    temperature(results, classifier, vectors, paths)
+    thousand_labels(results, classifier, arguments.folder / rows[0]["file"])
+    results.save()
 
 
 def _known(row: dict[str, str]) -> bool:
     return row["category"].split("/")[0] in TOP
 
 
-def multilabel(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]], least: int) -> None:
+def multilabel(
+    results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]], least: int
+) -> None:
     """Top-level and second-level categories together, against the best cut of raw cosines chosen on these pictures."""
     truth: dict[str, np.ndarray] = {}
     for level in (0, 1):
@@ -76,10 +80,9 @@ def multilabel(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[
     cosines = vectors @ scorer.question.matrix.T
     own = macro_f1(scorer.scores(vectors) >= scorer.needed, right)
     best = max(macro_f1(cosines >= cut, right) for cut in np.unique(cosines))
-    print(
-        f"multilabel, {right.shape[1]} labels of at least {least} pictures: macro-F1 {own:.3f} at the default threshold"
-    )
-    print(f"  best cut of raw cosines, chosen on these pictures: {best:.3f}; share {own / best:.3f}")
+    what = f"multilabel, {right.shape[1]} labels of at least {least} of {len(vectors)} pictures, macro-F1"
+    sides = {"the best cut of raw cosines, chosen on these pictures": best, "zeroshot, nothing fitted": own}
+    results.row(what, "", sides, note=f"share {own / best:.3f}")
 
     gains, splits = [], 40
     scores = scorer.scores(vectors)
@@ -91,11 +94,16 @@ def multilabel(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[
         gains.append((untuned, macro_f1(fitted, right[held_out])))
     untuned, fitted = np.mean(gains, axis=0)
     low, high = np.quantile([after - before for before, after in gains], [0.025, 0.975])
-    print(f"  thresholds fitted on half, {splits} draws, the other half: {untuned:.3f} to {fitted:.3f}")
-    print(f"  the difference's 95 % interval over draws: {low:+.3f} to {high:+.3f}\n")
+    note = f"difference {low:+.3f} to {high:+.3f} in 95 % of {splits} draws"
+    sides = {"untuned": float(untuned), "fitted": float(fitted)}
+    results.row(
+        f"the same {right.shape[1]}: thresholds fitted on a random half, macro-F1 on the other", "", sides, note=note
+    )
 
 
-def temperature(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]) -> None:
+def temperature(
+    results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]
+) -> None:
     """Top-level categories: calibration error before and after, on the halves that were not fitted on."""
     folders = sorted({path[0] for path in paths})
     right = np.array([folders.index(path[0]) for path in paths])
@@ -108,9 +116,11 @@ def temperature(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list
         warm = fit_temperature(logits[fit], right[fit])
         before, after = (measure(softmax(logits[held_out] / t), right[held_out]) for t in (1.0, warm))
         found.append((before.ece, after.ece, after.ece_floor, before.nll, after.nll, warm))
-    ece, fitted, floor, nll, fitted_nll, warm = np.mean(found, axis=0)
-    print(f"{len(folders)} categories, temperature {warm:.2f} fitted on half, 20 draws, the other half:")
-    print(f"  ECE {ece:.3f} to {fitted:.3f}, by chance alone {floor:.3f}; NLL {nll:.3f} to {fitted_nll:.3f}\n")
+    ece, fitted, floor, nll, fitted_nll, warm = (float(one) for one in np.mean(found, axis=0))
+    what = f"{len(folders)} categories, temperature fitted on a random half, on the other"
+    note = f"temperature {warm:.2f}, mean of 20 draws"
+    results.row(f"{what}: NLL", "", {"before": nll, "after": fitted_nll}, note=note)
+    results.row(f"{what}: ECE", "", {"before": ece, "after": fitted, "by chance alone": floor})
 
 
 def macro_f1(chosen: np.ndarray, right: np.ndarray) -> float:
@@ -119,7 +129,9 @@ def macro_f1(chosen: np.ndarray, right: np.ndarray) -> float:
     return float((2 * hits / np.maximum(chosen.sum(axis=0) + right.sum(axis=0), 1)).mean())
 
 
-def hierarchical(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]) -> None:
+def hierarchical(
+    results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]]
+) -> None:
     """The tree of categories, against the softmax over its leaves."""
     nodes = list(dict.fromkeys(path[:depth] for path in paths for depth in range(1, len(path) + 1)))
     wording = {node: WORDS.get(node[-1], node[-1]) for node in nodes}
@@ -146,14 +158,19 @@ def hierarchical(classifier: ZeroShotClassifier, vectors: np.ndarray, paths: lis
     above = np.array(
         [a < 0 or int(a) in tree.hierarchy.path(int(b)) for a, b in zip(answers, right, strict=True)], dtype=bool
     )
-    print(f"hierarchical, {len(tree.labels)} nodes, {len(leaves)} leaves, {len(paths)} pictures:")
-    print(f"  leaf accuracy: flat {np.mean(flat == right):.3f}, hierarchical {np.mean(deepest == right):.3f}")
-    print(f"  mean steps through the tree to the right node: flat {error['flat']:.2f}, answer {error['answer']:.2f}")
-    print(f"  wrong leaves of flat that are a right coarser answer (or none): {int(((flat != right) & above).sum())}")
-    print(f"  right leaves of flat that are left coarser: {int(((flat == right) & (answers != right)).sum())}\n")
+    what = f"hierarchical, {max(len(path) for path in paths)} levels, {len(leaves)} leaves, {len(paths)} pictures"
+    accuracy = {"flat softmax": float(np.mean(flat == right)), "zeroshot": float(np.mean(deepest == right))}
+    results.row(f"{what}: leaf accuracy", "", accuracy)
+    steps = {"flat softmax": error["flat"], "zeroshot": error["answer"]}
+    results.row(f"{what}: mean steps through the tree from the answer to the right node", "", steps)
+    moved = {
+        "wrong leaves": int(((flat != right) & above).sum()),
+        "right leaves": int(((flat == right) & (answers != right)).sum()),
+    }
+    results.row(f"{what}: leaves that became a coarser answer which is right", "", moved)
 
 
-def thousand_labels(classifier: ZeroShotClassifier, picture: Path) -> None:
+def thousand_labels(results: Results, classifier: ZeroShotClassifier, picture: Path) -> None:
     """A stored set of 1,000 labels: adding one, and what an answer costs."""
     names = [label.name for label in load_label_set("imagenet").labels]
     with tempfile.TemporaryDirectory() as home:
@@ -164,18 +181,16 @@ def thousand_labels(classifier: ZeroShotClassifier, picture: Path) -> None:
             size: lambda size=size: classifier.classify(picture, store.get(size), top_k=5) for size in ("few", "many")
         }
         times = interleave(sides, rounds=101, warmup=5, pause_s=0.0)
-        print(
-            f"classify with 10 stored labels {times['few'] * 1e3:.2f} ms, with 1,000 {times['many'] * 1e3:.2f} ms: ",
-            end="",
-        )
-        print(f"{times['many'] / times['few']:.3f}x")
+        sides = {"under 10": times["few"] * 1e3, "under 1,000": times["many"] * 1e3}
+        note = f"{times['many'] / times['few']:.3f}x"
+        results.row("classify a photo under stored labels", "ms", sides, note=note)
         added = []
         for number in range(11):
             start = time.perf_counter()
             store.add("many", [f"thing number {number}"])
             classifier.class_matrix(store.get("many"))
             added.append(time.perf_counter() - start)
-        print(f"adding a label to 1,000, stored on disk and embedded: {median(added) * 1e3:.1f} ms")
+        results.row("adding a label to 1,000: stored on disk, and embedded", "ms", {"zeroshot": median(added) * 1e3})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What pictures add to the text, measured on a folder with a labels.csv: python -m benchmarks.learning FOLDER
+"""What pictures add to the text, measured on a folder with a labels.csv.
 
 labels.csv is as in benchmarks.labels. Few labelled pictures, few labelled and many unlabelled ones, and none labelled.
 Every accuracy is of pictures that nothing was fitted on.
@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.metrics import normalized_mutual_info_score
 
 from benchmarks.labels import WORDS
-from benchmarks.machine import describe_machine
+from benchmarks.results import Results
 from zeroshot import LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import parse_labels
@@ -40,13 +40,14 @@ def main() -> None:
     vectors = np.stack(
         [vector for _, vector in encode_stream(classifier.encoder, [arguments.folder / row["file"] for row in rows])]
     )
-    print(describe_machine("zeroshot", "onnxruntime", "numpy", "scipy", "scikit-learn", "faiss-cpu"))
+    results = Results("learning", ("zeroshot", "onnxruntime", "numpy", "scipy", "scikit-learn", "faiss-cpu"))
     print(f"{len(rows)} pictures, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
-    few_shot(classifier, vectors, [row["category"].split("/")[0] for row in rows])
-    clusters(classifier, vectors, rows)
+    few_shot(results, classifier, vectors, [row["category"].split("/")[0] for row in rows])
+    clusters(results, classifier, vectors, rows)
+    results.save()
 
 
-def few_shot(classifier: ZeroShotClassifier, vectors: np.ndarray, folders: list[str]) -> None:
+def few_shot(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, folders: list[str]) -> None:
     """Top-level categories with enough pictures: 1, 2 and 5 labelled per category, 20 draws."""
     counts = Counter(folders)
     known = sorted(folder for folder, count in counts.items() if count >= _AT_LEAST and folder in WORDS)
@@ -55,7 +56,6 @@ def few_shot(classifier: ZeroShotClassifier, vectors: np.ndarray, folders: list[
     names = [WORDS[folder] for folder in known]
     encoder = classifier.encoder
     matrix = classifier.class_matrix(names)
-    print(f"{len(inside)} pictures, {len(names)} categories; the head that is kept, {_DRAWS} draws")
     for shots in (1, 2, 5):
         found = []
         for draw in range(_DRAWS):
@@ -77,20 +77,17 @@ def few_shot(classifier: ZeroShotClassifier, vectors: np.ndarray, folders: list[
             measured = fit.head.measured
             line.append(np.nan if measured is None else measured.accuracy - measured.zero_shot)
             found.append(line)
-        mean = np.mean(found, axis=0)
-        print(
-            f"  {shots} a category: text {mean[0]:.3f}, fitted {mean[1]:.3f} ({100 * (mean[1] - mean[0]):+.1f} points)"
-        )
-        print(
-            f"    on half of the rest: text {mean[2]:.3f}, fitted {mean[3]:.3f}, "
-            f"with the other half unlabelled {mean[5]:.3f}"
-        )
+        mean = [float(one) for one in np.mean(found, axis=0)]
+        what = f"{shots} labelled in each of {len(names)} categories, {len(inside)} pictures: accuracy on the others"
+        note = f"{100 * (mean[1] - mean[0]):+.1f} points, mean of {_DRAWS} draws"
         if shots > 1:
-            print(f"    gain claimed by its own cross-validation, mean of draws: {100 * mean[6]:+.1f} points")
-    print()
+            note += f"; its own cross-validation claims {100 * mean[6]:+.1f}"
+        results.row(what, "", {"text alone": mean[0], "fitted": mean[1]}, note=note)
+        sides = {"text alone": mean[2], "fitted": mean[3], "and the rest as unlabelled pictures": mean[5]}
+        results.row(f"{shots} labelled: accuracy on half of the others", "", sides)
 
 
-def clusters(classifier: ZeroShotClassifier, vectors: np.ndarray, rows: list[dict[str, str]]) -> None:
+def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, rows: list[dict[str, str]]) -> None:
     """All pictures: how far groups found without labels are the categories, and how many are named rightly."""
     vocabulary = load_label_set("nouns")
     matrix = classifier.class_matrix(vocabulary)
@@ -119,13 +116,14 @@ def clusters(classifier: ZeroShotClassifier, vectors: np.ndarray, rows: list[dic
             for number, words in enumerate(suggested)
         ]
         first, any_of_five = np.mean([row[0] for row in named]), np.mean([any(row) for row in named])
-        print(
-            f"{title}: {len(found.centroids)} clusters, {inside.mean():.0%} of the pictures\n"
-            f"  NMI {agreement[0]:.3f} with top-level folders, {agreement[1]:.3f} with two levels\n"
-            f"  name right for {first:.0%}, one of five right for {any_of_five:.0%}"
-        )
+        what = f"{title}: {len(found.centroids)} groups of {inside.mean():.0%} of {len(vectors)} pictures"
+        shared = {"with top-level folders": float(agreement[0]), "with two levels": float(agreement[1])}
+        results.row(f"{what}: normalised mutual information", "", shared)
+        shares = {"the first": float(first), "one of five": float(any_of_five)}
+        results.row(f"{title}: share of groups whose suggested name is right", "", shares)
+        kept: dict[str, float] = {}
         head = centroid_head(found, vectors, matrix, classifier.encoder.logit_scale, model="", fingerprint="f")
-        for what, words in (
+        for words_are, words in (
             ("suggested", [words[0] for words in suggested]),
             ("meaningless", _numbers(len(suggested))),
         ):
@@ -140,7 +138,8 @@ def clusters(classifier: ZeroShotClassifier, vectors: np.ndarray, rows: list[dic
             )  # fmt: skip
             scorer = classifier.scorer(replace(label_set, heads=(fitted,)))
             same = scorer.scores(vectors[inside]).argmax(axis=1) == owners[found.members[inside]]
-            print(f"  under {what} names {same.mean():.1%} are classified as their own cluster")
+            kept[f"under {words_are} names"] = float(same.mean())
+        results.row(f"{title}: as a label set, pictures classified as their own group", "", kept)
 
 
 def _numbers(count: int) -> list[str]:

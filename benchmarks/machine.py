@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -44,14 +43,3 @@ def interleave(
             if turn >= warmup:
                 times[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in times.items()}
-
-
-def save_json(name: str, machine: str, rows: list[dict[str, object]]) -> Path:
-    """Keep a run's rows in benchmarks/results, in the place of older ones of the same name."""
-    path = Path(__file__).parent / "results" / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    if path.exists():
-        measured = {row["what"] for row in rows}
-        rows = [row for row in json.loads(path.read_text())["rows"] if row["what"] not in measured] + rows
-    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
-    return path

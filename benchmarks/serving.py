@@ -1,12 +1,9 @@
-"""The service under load: python -m benchmarks.serving [overhead|infinity|overload|soak ...]
+"""The service under load, on 127.0.0.1: what HTTP adds, infinity-emb beside it, overload, a soak.
 
 overhead  tiny, one client: the HTTP answer against the same call in process.
-infinity  ViT-B-32 with the same random weights, 8 and 32 clients, against infinity-emb; --infinity FOLDER is a virtual
-          environment with `pip install "infinity-emb[torch,server,vision]" aiohttp`.
+infinity  ViT-B-32 with the same random weights, 1, 8 and 32 clients, against infinity-emb.
 overload  tiny, four times what it can do, for a minute.
 soak      tiny, 20,000 requests; memory.
-
-Everything talks to 127.0.0.1 and ends by itself.
 """
 
 from __future__ import annotations
@@ -33,33 +30,31 @@ import psutil
 from PIL import Image
 
 from benchmarks.load import Load, closed_loop, open_loop
-from benchmarks.machine import describe_machine, save_json
+from benchmarks.results import Results
+from benchmarks.rivals import python_of
 
 PHOTOS = Path(__file__).parent.parent / "examples/photos"
 LABELS = ["cat", "dog", "a cup of coffee", "rocket", "motorcycle", "camera", "person", "temple", "flower", "tree"]
 PARTS = ("overhead", "infinity", "overload", "soak")
-ROWS: list[dict[str, object]] = []
 
 
 def main() -> None:
     """Measure, print and keep the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["overhead", "overload", "soak"], help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--infinity", type=Path, help="infinity-emb's virtual environment")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
     parser.add_argument("--requests", type=int, default=20_000, help="of soak")
     arguments = parser.parse_args()
-    machine = describe_machine("zeroshot", "fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime", "pillow")
-    print(machine, flush=True)
+    results = Results("serving", ("zeroshot", "fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime", "pillow"))
     runs = {
-        "overhead": overhead,
-        "infinity": lambda: infinity(arguments.infinity),
-        "overload": lambda: overload(arguments.seconds),
-        "soak": lambda: soak(arguments.requests),
+        "overhead": lambda: overhead(results),
+        "infinity": lambda: infinity(results),
+        "overload": lambda: overload(results, arguments.seconds),
+        "soak": lambda: soak(results, arguments.requests),
     }
     for part in arguments.parts:
         runs[part]()
-    print(save_json("serving", machine, ROWS))
+    results.save()
 
 
 def photo() -> bytes:
@@ -111,7 +106,7 @@ def ours(*arguments: str, **variables: str):
     return server(command, "/readyz", ZEROSHOT_LOG_LEVEL="warning", **variables)
 
 
-def overhead() -> None:
+def overhead(results: Results) -> None:
     """One client: the server's p50 over the classifier's own, in processes of their own, in turns of ten."""
     jpeg = photo()
     query = "&".join(f"labels={quote(label)}" for label in LABELS)
@@ -161,18 +156,14 @@ def overhead() -> None:
                     times[name] += took[2:]  # the first finds caches that are the other side's
         inside.stdin.close()
         inside.wait()
-    seconds = {name: median(values) for name, values in times.items()}
-    base = seconds["in process"]
-    for name, value in seconds.items():
-        print(f"overhead: {name} p50 {1e3 * value:.2f} ms, {value / base:.3f}x", flush=True)
-    ROWS.append({"what": "overhead", "seconds": seconds, "ratios": {k: v / base for k, v in seconds.items()}})
+    p50 = {name: 1000 * median(values) for name, values in times.items()}
+    base = p50["in process"]
+    note = "HTTP over in process: " + ", ".join(f"{value / base:.2f}x" for value in list(p50.values())[1:])
+    results.row("tiny, 640x480 JPEG, 10 labels, one client, p50", "ms", p50, note=note)
 
 
-def infinity(environment: Path | None) -> None:
+def infinity(results: Results) -> None:
     """ViT-B-32, the same weights on both sides, the same request on both sides: OpenAI's schema with a picture."""
-    if environment is None:
-        print("infinity: not run, --infinity was not given")
-        return
     import open_clip
     from safetensors.torch import save_file
 
@@ -187,17 +178,11 @@ def infinity(environment: Path | None) -> None:
         encoder = load_encoder(f"ViT-B-32:{weights}", device="cpu", precision="fp32")
         for precision in ("fp32", "int8"):
             export(encoder, folder / precision, pictures=sorted(PHOTOS.glob("*.jpg")), precision=precision)
-        theirs = folder / "clip-vit-b32"
-        theirs.mkdir()
-        import transformers
-
-        hugging_face.to_clip_model(encoder.model).save_pretrained(theirs)
-        hugging_face.tokenizer(theirs)
-        transformers.CLIPImageProcessor().save_pretrained(theirs)
+        theirs = hugging_face.save(encoder.model, folder / "clip-vit-b32")
         uri = "data:image/jpeg;base64," + base64.b64encode(photo()).decode()
         command = [
-            str(environment / "bin/infinity_emb"), "v2", "--model-id", str(theirs), "--port", "PORT", "--host",
-            "127.0.0.1", "--device", "cpu", "--engine", "torch", "--dtype", "float32", "--no-bettertransformer",
+            str(python_of("infinity").parent / "infinity_emb"), "v2", "--model-id", str(theirs), "--host", "127.0.0.1",
+            "--port", "PORT", "--device", "cpu", "--engine", "torch", "--dtype", "float32", "--no-bettertransformer",
         ]  # fmt: skip
         sides = {
             "infinity-emb": lambda: server(command, "/health"),
@@ -221,10 +206,8 @@ def infinity(environment: Path | None) -> None:
                         _only_good(found)
                         rates[side].append(found.rate)
             rate = {side: median(values) for side, values in rates.items()}
-            ratios = {side: rate[side] / rate["infinity-emb"] for side in rate}
-            shown = ", ".join(f"{side} {rate[side]:.1f}/s ({ratios[side]:.2f}x)" for side in rate)
-            print(f"infinity, {clients} clients: {shown}", flush=True)
-            ROWS.append({"what": f"infinity, {clients} clients", "rates": rate, "ratios": ratios})
+            what = f"ViT-B-32, one 640x480 JPEG a request, {clients} client{'s' if clients > 1 else ''}"
+            results.row(what, "requests/s", rate, rival="infinity-emb")
 
 
 def _only_good(found: Load) -> None:
@@ -232,7 +215,7 @@ def _only_good(found: Load) -> None:
         raise RuntimeError(found.statuses)
 
 
-def overload(seconds: float) -> None:
+def overload(results: Results, seconds: float) -> None:
     """Four times what the server can do: how much of that it still does, how long that takes, and its memory."""
     query = "&".join(f"labels={quote(label)}" for label in LABELS)
     body = photo()
@@ -256,28 +239,18 @@ def overload(seconds: float) -> None:
     latencies = Load(elapsed, latencies=[one for part in parts for one in part.latencies])
     statuses = sum((part.statuses for part in parts), start=before.statuses.__class__())
     bound = in_flight / capacity
-    facts = {
-        "what": "overload",
-        "seconds": elapsed,
-        "capacity_per_s": capacity,
-        "before_per_s": before.rate,
-        "after_per_s": after.rate,
-        "goodput_per_s": good / elapsed,
-        "share_of_capacity": good / elapsed / capacity,
-        "p50_s": latencies.quantile(0.5),
-        "p99_s": latencies.quantile(0.99),
-        "queue_over_capacity_s": bound,
-        "statuses": dict(statuses),
-        "memory_mb": [round(one / 1e6) for one in memory],
-        "generators_cores": own / elapsed,
-        "servers_cores": theirs / elapsed,
-    }
-    ROWS.append(facts)
-    for name, value in facts.items():
-        print(f"overload: {name} {value:.3f}" if isinstance(value, float) else f"overload: {name} {value}", flush=True)
+    answered = {"capacity before": before.rate, "capacity after": after.rate, "answered under overload": good / elapsed}
+    note = f"{good / elapsed / capacity:.1%} of the mean capacity; refused at once: {statuses[503]:,}"
+    results.row(f"tiny, {elapsed:.0f} s of four times its capacity", "requests/s", answered, note=note)
+    late = {"p50": latencies.quantile(0.5), "p99": latencies.quantile(0.99), "queue over capacity": bound}
+    results.row("what was answered under overload took", "s", late)
+    note = ", ".join(f"{one / 1e6:.0f}" for one in memory)
+    results.row("resident memory under overload", "MB", {"first": memory[0] / 1e6, "last": memory[-1] / 1e6}, note=note)
+    cores = {"the server": theirs / elapsed, "the load generator": own / elapsed}
+    results.row("cores in use under overload", "", cores)
 
 
-def soak(requests: int) -> None:
+def soak(results: Results, requests: int) -> None:
     """Many requests; resident memory after a tenth, and at the end."""
     body = json.dumps({"image": base64.b64encode(photo()).decode(), "labels": LABELS}).encode()
     with ours() as (url, process):
@@ -289,9 +262,9 @@ def soak(requests: int) -> None:
             done += found
             memory.append(process.memory_info().rss)
             print(f"soak: {done:,} requests, {memory[-1] / 1e6:.0f} MB", flush=True)
-    growth = memory[-1] / memory[0] - 1
-    ROWS.append({"what": "soak", "requests": done, "memory_mb": [round(one / 1e6) for one in memory], "growth": growth})
-    print(f"soak: growth after the first {step:,}: {growth:+.1%}", flush=True)
+    sides = {f"after {step:,}": memory[0] / 1e6, f"after {done:,}": memory[-1] / 1e6}
+    note = f"{memory[-1] / memory[0] - 1:+.1%}; at each tenth: " + ", ".join(f"{one / 1e6:.0f}" for one in memory)
+    results.row(f"tiny, {done:,} requests: resident memory", "MB", sides, note=note)
 
 
 async def _exactly(arguments: tuple[str, str, str, bytes], count: int) -> int:

@@ -1,4 +1,4 @@
-"""Accuracy of tiny on a folder of pictures with a labels.csv: python -m benchmarks.tiny_accuracy FOLDER
+"""Accuracy of tiny on a folder of pictures with a labels.csv.
 
 labels.csv has the columns file, name and category, a path such as animals/mammals/bears. The tasks are those of
 docs/tiny.md; their labels are written out below, distractors included.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.results import Results
 from zeroshot import load_encoder
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import Label, class_matrix
@@ -79,9 +79,8 @@ def main() -> None:
     pictures = [arguments.folder / row["file"] for row in rows]
     vectors = np.stack([vector for _, vector in encode_stream(encoder, pictures)])
     templates = load_templates(encoder.template_set)
-    print(describe_machine("zeroshot", "onnxruntime", "pillow", "numpy"))
+    results = Results("tiny", ("zeroshot", "onnxruntime", "pillow", "numpy"))
     print(f"{len(rows)} pictures, model {encoder.spec} ({encoder.fingerprint[:12]})\n")
-    print("| task | chance | top-1 | top-5 |\n| --- | --- | --- | --- |")
     for task in tasks(rows):
         matrix = class_matrix(encoder, [Label(name) for name in task.labels], templates)
         members = [i for i, answer in enumerate(task.answers) if answer is not None]
@@ -89,7 +88,8 @@ def main() -> None:
         right = np.array([task.answers[i] for i in members])[:, None]
         top1, top5 = ((ranks[:, :k] == right).any(axis=1).mean() for k in (1, 5))
         title = f"{len(task.labels)} {task.name} ({len(members)} pictures)"
-        print(f"| {title} | {1 / len(task.labels):.3f} | {top1:.3f} | {top5:.3f} |")
+        results.row(title, "", {"chance": 1 / len(task.labels), "top-1": float(top1), "top-5": float(top5)})
+    results.save()
 
 
 def tasks(rows: list[dict[str, str]]) -> list[Task]:

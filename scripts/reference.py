@@ -1,4 +1,7 @@
-"""Write the generated documents, docs/cli.md, docs/settings.md and docs/label-set.schema.json: ``make docs``."""
+"""Write the generated documents: ``make docs``.
+
+docs/cli.md, docs/settings.md, docs/label-set.schema.json, docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from click.core import Command, Group
 from click.testing import CliRunner
 from pydantic_core import PydanticUndefined
 
+from benchmarks.report import render
 from zeroshot.cli import app
 from zeroshot.labels import LabelSetFile
 from zeroshot.settings import Settings
@@ -64,3 +68,4 @@ if __name__ == "__main__":
     (DOCS / "cli.md").write_text(cli_reference())
     (DOCS / "settings.md").write_text(settings_reference())
     (DOCS / "label-set.schema.json").write_text(label_set_schema())
+    (DOCS / "benchmarks.md").write_text(render())

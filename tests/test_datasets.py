@@ -99,6 +99,15 @@ def test_imagenets_thousand_folders_get_their_names(tmp_path: Path) -> None:
     assert samples(found)[0].labels == ("tabby cat",)
 
 
+def test_imagenet_v2s_folders_are_the_same_classes_by_number(tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / str(number)).mkdir()
+    shutil.copy(CAT, tmp_path / "281/a.jpg")
+    found = opened(tmp_path)
+    assert found.classes == load_label_set("imagenet").names
+    assert samples(found)[0].labels == ("tabby cat",)
+
+
 def test_a_table_of_files_and_labels(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text(f"file,label,group,caption\n{CAT},cat|pet,indoors,A cat.|Looking up.\n{COFFEE},coffee,,\n,x,,\n")

@@ -8,6 +8,7 @@ import re
 import pytest
 import typer
 
+from benchmarks.report import render
 from tests.pictures import ROOT
 from zeroshot import errors
 from zeroshot.cli import app
@@ -64,3 +65,7 @@ def test_every_command_and_option_is_documented() -> None:
 
 def test_the_published_schema_is_the_codes() -> None:
     assert json.loads((ROOT / "docs" / "label-set.schema.json").read_text()) == LabelSetFile.model_json_schema()
+
+
+def test_the_benchmarks_document_is_what_was_measured() -> None:
+    assert DOCS["benchmarks.md"] == render(), "run: make docs"

@@ -14,11 +14,11 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.data import write_crops
 from tests.conftest import Run as RunProgram
 from tests.conftest import environment
 from tests.pictures import PHOTOS
@@ -43,17 +43,7 @@ NAMES = ("astronaut", "camera", "cat", "coffee", "motorcycle", "rocket")
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each of the shipped photos with 20 parts of it."""
-    folder = tmp_path_factory.mktemp("crops") / "crops"
-    chance = np.random.default_rng(1)
-    for name in NAMES:
-        (folder / name).mkdir(parents=True)
-        with Image.open(PHOTOS / f"{name}.jpg") as file:
-            image = file.convert("RGB")
-        for number in range(20):
-            side = int(chance.integers(100, min(image.size)))
-            left, top = (int(chance.integers(length - side + 1)) for length in image.size)
-            image.crop((left, top, left + side, top + side)).save(folder / name / f"{number:02}.png")
-    return folder
+    return write_crops(tmp_path_factory.mktemp("crops") / "crops", 20, seed=1)
 
 
 def evaluated(classifier: ZeroShotClassifier, dataset: Dataset, home: Path, **options: object) -> Result:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
 
+from benchmarks.data import write_crops, write_digit_shards
 from benchmarks.rivals import python_of
-from tests.pictures import PHOTOS, ROOT
+from tests.pictures import ROOT
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.evaluate.datasets import open_dataset
 from zeroshot.evaluate.running import Run
@@ -28,45 +25,19 @@ from zeroshot.prompts import load_templates
 
 pytestmark = pytest.mark.slow
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEMPLATES = ('a photo of the number: "{c}".', "{c}")
 PLAIN = ("a photo of a {}.", "{}")
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 of scikit-learn's digits as PNG files in three shards of CLIP_benchmark's layout."""
-    folder = tmp_path_factory.mktemp("digits")
-    (folder / "test").mkdir()
-    (folder / "classnames.txt").write_text("\n".join(DIGITS))
-    (folder / "zeroshot_classification_templates.txt").write_text("\n".join(TEMPLATES))
-    (folder / "test/nshards.txt").write_text("3")
-    found = load_digits()
-    for shard in range(3):
-        with tarfile.open(folder / f"test/{shard}.tar", "w") as archive:
-            for row in range(100 * shard, 100 * shard + 100):
-                levels = np.round(255 * found.images[row] / 16).astype(np.uint8)
-                buffer = io.BytesIO()
-                Image.fromarray(levels).convert("RGB").resize((64, 64), Image.Resampling.BICUBIC).save(buffer, "PNG")
-                add(archive, f"s{row:06}.png", buffer.getvalue())
-                add(archive, f"s{row:06}.cls", str(found.target[row]).encode())
-    return folder
+    return write_digit_shards(tmp_path_factory.mktemp("digits"), 300)
 
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each of the shipped photos with 40 parts of it."""
-    folder = tmp_path_factory.mktemp("crops")
-    chance = np.random.default_rng(0)
-    for photo in sorted(PHOTOS.glob("*.jpg")):
-        (folder / photo.stem).mkdir()
-        image = Image.open(photo).convert("RGB")
-        for number in range(40):
-            side = int(chance.integers(80, min(image.size)))
-            left, top = (int(chance.integers(length - side + 1)) for length in image.size)
-            part = image.crop((left, top, left + side, top + side))
-            part.save(folder / photo.stem / f"{number:02}.png")
-    return folder
+    return write_crops(tmp_path_factory.mktemp("crops"), 40)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +52,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rival(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python_of("clip-benchmark", tmp_path_factory.mktemp("rivals"))
-
-
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))
 
 
 def theirs(rival: Path, model: str, data: Path, output: Path, *templates: str) -> tuple[dict[str, float], np.ndarray]:

@@ -20,7 +20,7 @@ from zeroshot.learning.diagram import reliability_diagram
 
 _MATRIX = 40  # most labels of which the whole matrix is drawn
 _BARS = 100  # labels that bars are drawn of
-_LISTED = 30
+_LISTED = 15
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -36,6 +36,8 @@ table {{ border-collapse: collapse; }}
 td, th {{ padding: .2rem .7rem .2rem 0; text-align: left; vertical-align: top; }}
 th {{ font-weight: 600; }}
 .big td:nth-child(2) {{ font-weight: 600; font-variant-numeric: tabular-nums; }}
+.pair {{ display: flex; flex-wrap: wrap; gap: 0 3rem; }}
+.pair section {{ max-width: 100%; }}
 .matrix {{ font-size: .75rem; overflow-x: auto; }}
 .matrix td, .matrix th {{ padding: .15rem .3rem; text-align: right; }}
 .matrix thead th {{ writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }}
@@ -91,18 +93,20 @@ def _single(result: Result, records: SingleRecords) -> list[str]:
     found = result.evaluation
     diagram = reliability_diagram([("all answers", np.clip(records.confidence, 0, 1), records.hits)])
     picture = base64.b64encode(diagram).decode()
-    parts = ["<h2>How often answers of each confidence are right</h2>"]
-    parts += [f'<img class="plot" alt="reliability diagram" src="data:image/png;base64,{picture}">']
+    parts = ['<div class="pair"><section>', "<h2>How often answers of each confidence are right</h2>"]
+    parts += [f'<img class="plot" alt="reliability diagram" src="data:image/png;base64,{picture}">', "</section>"]
     if found.confusion is None:
-        return parts
-    parts.append("<h2>Confusion</h2>")
+        return [*parts, "</div>"]
+    parts.append("<section><h2>Confusion</h2>")
     if len(result.names) <= _MATRIX:
         parts.append(_matrix(found, result.names))
+    parts.append("</section>")
     wrong = [pair for pair in found.confusion.pairs if pair[0] != pair[1]][:_LISTED]
     if wrong and len(result.names) > 2:
-        parts.append("<p class=note>The most frequent:</p>")
+        parts.append("<section><h2>Most frequent confusions</h2>")
         parts.append(_table(("right", "answer", "pictures"), [(r, a, f"{n:,}") for r, a, n in wrong]))
-    return parts
+        parts.append("</section>")
+    return [*parts, "</div>"]
 
 
 def _matrix(found: Evaluation, names: Sequence[str]) -> str:

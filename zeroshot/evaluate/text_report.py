@@ -65,9 +65,8 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
         )
     if (expected := found.expectation) is not None:
         verdict = "as published" if expected.is_met else "NOT as published"
-        rows.append(
-            (verdict, f"{expected.measured:.4f}, published {expected.published:.4f} (+-{expected.tolerance:.4f})")
-        )
+        published = f"published {expected.published:.4f} (+-{expected.tolerance:.4f}; {expected.source})"
+        rows.append((verdict, f"{expected.measured:.4f}, {published}"))
     return rows
 
 

@@ -21,7 +21,8 @@ _WNID = re.compile(r"n\d{8}")
 def open_folder(folder: Path) -> Dataset:
     """Open a folder per class.
 
-    ImageNet's folders, named n01440764 and so on, get its class names where all thousand are there.
+    ImageNet's folders, named n01440764 and so on, get its class names where all thousand are there; so do ImageNetV2's,
+    named 0 to 999.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def open_folder(folder: Path) -> Dataset:
     names = {path.name: path.name for path in inner}
     if len(inner) == 1000 and all(_WNID.fullmatch(name) for name in names):
         names = dict(zip(names, load_label_set("imagenet").names, strict=True))
+    elif set(names) == {str(number) for number in range(1000)}:
+        names = {name: load_label_set("imagenet").names[int(name)] for name in sorted(names, key=int)}
     full = {label for label, _ in files}
 
     def samples() -> Iterator[Sample | Problem]:
