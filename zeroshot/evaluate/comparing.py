@@ -17,11 +17,11 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from zeroshot.errors import DatasetError
+from zeroshot.evaluate.bootstrap import interval_of_mean
 from zeroshot.evaluate.evaluation import FORMAT, Evaluation
 from zeroshot.extra import require
 
 PREDICTIONS = "predictions.csv"
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -130,17 +130,14 @@ def compare(first: Path, second: Path) -> Difference:
     lost, won = int((hits[0] & ~hits[1]).sum()), int((~hits[0] & hits[1]).sum())
     test = require("scipy.stats", "evaluate").binomtest
     p_value = float(test(won, lost + won, 0.5).pvalue) if lost + won else 1.0
-    chance = np.random.default_rng(0)
-    gains = hits[1].astype(np.float64) - hits[0]
-    draws = [gains[chance.integers(len(common), size=len(common))].mean() for _ in range(_DRAWS)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = interval_of_mean(hits[1].astype(np.float64) - hits[0])
     return Difference(
         pictures=len(common),
         only_first=len(tables[0]) - len(common),
         only_second=len(tables[1]) - len(common),
         accuracy=(float(hits[0].mean()), float(hits[1].mean())),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         lost=lost,
         won=won,
         p_value=p_value,

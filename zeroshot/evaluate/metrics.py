@@ -256,9 +256,11 @@ def measure_tree(hierarchy: Hierarchy, truth: IntArray, answers: IntArray, leave
     )
 
 
-def confusion(truth: IntArray, prediction: IntArray, count: int) -> IntArray:
-    """Count answers: entry (i, j) is how often j was answered where i is right; shape (count, count)."""
-    return np.bincount(truth * count + prediction, minlength=count * count).reshape(count, count)
+def confusion(truth: IntArray, prediction: IntArray) -> list[tuple[int, int, int]]:
+    """Count answers: (right label, answer, how often), the most frequent first; only those that there are."""
+    pairs, counts = np.unique(np.stack([truth, prediction]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(int(pairs[0, row]), int(pairs[1, row]), int(counts[row])) for row in order]
 
 
 def _per_label(truth: IntArray, prediction: IntArray, count: int) -> tuple[Any, Any, Any, Any]:

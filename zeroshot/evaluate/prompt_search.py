@@ -14,12 +14,12 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DatasetError, OptionError
+from zeroshot.evaluate.bootstrap import interval_of_mean
 from zeroshot.evaluate.records import IntArray
 from zeroshot.learning.calibration import fit_temperature
 from zeroshot.scoring import Scores, softmax
 
 LEAST = 20  # pictures of each part
-_DRAWS = 2000
 _ROOM = 2 * 10**8  # logits that are kept at once, in single precision
 _HELPS = 1e-4  # nats per picture
 
@@ -224,13 +224,11 @@ def measure_gain(before: FloatArray, after: FloatArray, vectors: FloatArray, rig
     """
     hits = [(vectors @ matrix.T).argmax(axis=1) == right for matrix in (before, after)]
     gains = hits[1][parts.held_out].astype(np.float64) - hits[0][parts.held_out]
-    chance = np.random.default_rng(0)
-    draws = [gains[chance.integers(len(gains), size=len(gains))].mean() for _ in range(_DRAWS)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = interval_of_mean(gains)
     first, second = (
         (float(hits[0][rows].mean()), float(hits[1][rows].mean())) for rows in (parts.validation, parts.held_out)
     )
-    return Gain(first, second, float(low), float(high), (len(parts.validation), len(parts.held_out)))
+    return Gain(first, second, low, high, (len(parts.validation), len(parts.held_out)))
 
 
 def mean_matrix(embedded: FloatArray) -> FloatArray:

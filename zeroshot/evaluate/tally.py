@@ -180,8 +180,7 @@ class Tally:
 
 
 def _pairs(records: SingleRecords, names: Sequence[str]) -> facts.Confusion:
-    counts = confusion(records.truth, records.prediction, len(names))
-    order = np.argsort(-counts, axis=None, kind="stable")[:_PAIRS]
-    rows, columns = np.unravel_index(order, counts.shape)
-    pairs = [(names[r], names[c], int(counts[r, c])) for r, c in zip(rows, columns, strict=True) if counts[r, c]]
-    return facts.Confusion(pairs=pairs)
+    pairs = [
+        (names[right], names[answer], count) for right, answer, count in confusion(records.truth, records.prediction)
+    ]
+    return facts.Confusion(pairs=pairs[:_PAIRS])
