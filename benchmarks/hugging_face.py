@@ -110,3 +110,16 @@ def save(model: Any, folder: Path) -> Path:
     tokenizer(folder)
     transformers.CLIPImageProcessor().save_pretrained(folder)
     return folder
+
+
+def pipeline(model: Any, folder: Path) -> Any:
+    """transformers' zero-shot-image-classification pipeline over an open_clip model's weights."""
+    import transformers
+
+    return transformers.pipeline(
+        "zero-shot-image-classification",
+        model=to_clip_model(model),
+        tokenizer=tokenizer(folder),
+        image_processor=transformers.CLIPImageProcessor(),
+        device="cpu",
+    )

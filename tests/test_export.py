@@ -47,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return make
 
 
-QUICK = ("clip", "bidirectional", "siglip")  # the others take some ten seconds each
+QUICK = ("clip", "siglip")  # the others take some ten seconds each
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,7 @@ def test_nothing_of_this_machine_is_in_the_files(
         assert b"site-packages" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_weights_beyond_protobufs_limit_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "_PROTOBUF_LIMIT", 0)  # the real limit would need a model of 2 GB
     original = load_encoder(f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}", device="cpu")
@@ -166,6 +167,7 @@ def test_weights_beyond_protobufs_limit_go_beside_the_graph(tmp_path: Path, monk
     np.testing.assert_allclose(served.encode_texts(TEXTS), original.encode_texts(TEXTS), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_export_below_the_floor_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = load_encoder(f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}", device="cpu")
     monkeypatch.setitem(exporting.FLOOR, "int8", 1.1)  # no cosine reaches it
@@ -188,6 +190,7 @@ def test_arguments_are_checked_before_anything_is_written(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
+@pytest.mark.slow
 def test_the_command_exports_reports_and_the_result_is_served(run: Run, tmp_path: Path) -> None:
     spec = f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}"
     finished = run("export", spec, "out", "--precision", "int8")

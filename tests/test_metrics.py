@@ -60,7 +60,7 @@ def test_single_labels_are_measured_as_scikit_learn_does(count: int, labels: int
         assert figures.average_precision == pytest.approx(metrics.average_precision_score(truth, scores[:, 1]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 10**6))
 def test_several_labels_are_measured_as_scikit_learn_does(count: int, labels: int, seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -86,11 +86,11 @@ def test_several_labels_are_measured_as_scikit_learn_does(count: int, labels: in
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = 0
-    for seed in range(100):
+    for seed in range(60):
         found, _, _ = records(200, 4, seed, skill=1.0)
         interval = measure_single(found, list("abcd")).top_1
         held += interval.low <= 0.5532 <= interval.high  # what 400,000 of these answers give
-    assert 88 <= held <= 100
+    assert 52 <= held <= 60
 
 
 def test_the_middle_of_those_intervals_is_right() -> None:
