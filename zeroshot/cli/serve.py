@@ -35,10 +35,11 @@ def serve(
     Told to stop (SIGTERM), it answers what it has accepted and exits with 0.
     """
     from zeroshot.cli.inputs import build_classifier
-    from zeroshot.service import bind, create_app, set_up_logging
+    from zeroshot.service import bind, bound_memory, create_app, set_up_logging
     from zeroshot.service import serve as run
 
     settings = load_settings()
+    bound_memory()
     set_up_logging(settings.log_format, settings.log_level)
     host = settings.host if host is None else host
     options = _options(settings, host, allow_anonymous=allow_anonymous or settings.allow_anonymous)

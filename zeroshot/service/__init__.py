@@ -1,6 +1,7 @@
 """The HTTP service; ``create_app`` is its composition root."""
 
 from zeroshot.service.access import LOOPBACK
+from zeroshot.service.allocator import bound_memory
 from zeroshot.service.app import ServiceOptions, create_app
 from zeroshot.service.keys import ApiKeys, hash_key, key_line, new_key
 from zeroshot.service.logs import set_up_logging
@@ -15,6 +16,7 @@ __all__ = [
     "ServiceOptions",
     "Tracing",
     "bind",
+    "bound_memory",
     "create_app",
     "hash_key",
     "key_line",
