@@ -81,7 +81,7 @@ def _compare(
     theirs, weights = json.loads(output.with_suffix(".json").read_text()), np.load(output.with_suffix(".npy"))
     count = single["pictures"]
     hits = {"CLIP_benchmark": round(theirs["acc1"] * count), "zeroshot": single["hits"]}
-    results.row(f"{what}: right answers of {count:,}", "", hits, note=f"chance: {count // single_classes(single):,}")
+    results.row(f"{what}: right answers of {count:,}", "", hits, note=f"chance: {count // len(single['labels']):,}")
     top = {"CLIP_benchmark": round(theirs["acc5"] * count), "zeroshot": single["top_5_hits"]}
     results.row(f"{what}: right among five", "", top)
     recall = {
@@ -97,11 +97,6 @@ def _compare(
     results.row(f"{what}: mean per-class recall", "", recall, note=note)
     times = {side: median(values) for side, values in seconds.items()}
     results.row(f"{what}: the whole command", "s", times, rival="CLIP_benchmark")
-
-
-def single_classes(single: dict[str, list[object]]) -> int:
-    """How many labels there are."""
-    return len(single["labels"])
 
 
 def _published(data: Path, work: Path) -> Path:

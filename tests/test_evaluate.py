@@ -162,6 +162,16 @@ def test_a_tree_of_labels(classifier: ZeroShotClassifier, crops: Path, tmp_path:
     assert found.tree.mean_steps <= found.tree.flat_mean_steps + 0.2
 
 
+def test_a_flat_reading_takes_no_picture_of_a_label_with_labels_below_it(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
+) -> None:
+    labels = LabelSet("tree", (Label("animal"), Label("cat", parent="animal"), Label("coffee")))
+    dataset = table(tmp_path, f"{crops / 'cat/00.png'},cat", f"{crops / 'cat/01.png'},animal")
+    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.MULTICLASS)).evaluation
+    assert found.dataset.pictures == 1
+    assert found.dataset.problems[0][1].startswith("'animal' has labels below it")
+
+
 def test_a_label_and_its_absence(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
     dataset = open_dataset(str(crops), home=tmp_path)
     labels = LabelSet("one", (Label("cat"),))

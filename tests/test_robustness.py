@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.models import save_local_dir
 from tests.pictures import PHOTOS
-from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder
 from zeroshot.evaluate.adversarial import LEVELS, attack
 from zeroshot.evaluate.changes import CORRUPTIONS, SEVERITIES, Corruption, WrittenLabel
 from zeroshot.evaluate.datasets import Sample, open_dataset
@@ -39,8 +39,12 @@ def test_each_severity_is_worse_than_the_one_before_and_the_same_each_time(name:
 
 
 def test_a_wrong_label_is_written_where_it_can_be_read() -> None:
-    change = WrittenLabel(("cat", "iguana"))
+    labels = LabelSet("two", (Label("animal", aliases=("cat",)), Label("iguana")))
+    change = WrittenLabel(labels)
     assert change.wrong(CAT) == "iguana"
+    nothing = WrittenLabel(LabelSet("one", labels.labels[:1]))
+    assert nothing.wrong(CAT) == ""
+    assert nothing.apply(load(CAT.source), CAT).height == 224
     before = load(CAT.source)
     after = np.asarray(change.apply(before, CAT))
     lower = after[int(0.6 * len(after)) : int(0.9 * len(after))]
@@ -51,7 +55,10 @@ def test_a_wrong_label_is_written_where_it_can_be_read() -> None:
 @pytest.mark.parametrize("size", [(20, 400), (400, 20), (3, 3), (1, 5000)])
 def test_odd_pictures_survive_every_change(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "teal")
-    for change in [*(Corruption(name, 5) for name in CORRUPTIONS), WrittenLabel(("cat", "a rather long label indeed"))]:
+    for change in [
+        *(Corruption(name, 5) for name in CORRUPTIONS),
+        WrittenLabel(LabelSet("two", (Label("cat"), Label("a rather long label indeed")))),
+    ]:
         changed = change.apply(image, CAT)
         assert changed.mode == "RGB"
         assert max(changed.size) <= 20 * 224

@@ -287,11 +287,12 @@ def to_columns(words: str | None) -> dict[str, str]:
     OptionError
         If it is not of that form.
     """
+    from zeroshot.evaluate.datasets.files import COLUMNS
+
     pairs = [part.partition("=") for part in (words or "").split(",") if part.strip()]
     found = {name.strip(): column.strip() for name, _, column in pairs}
     for name, column in found.items():
-        if name not in ("file", "label", "group", "caption") or not column:
-            raise OptionError(
-                f"--columns has {quote(name)}.", "Use file=..., label=..., group=... or caption=....", field="columns"
-            )
+        if name not in COLUMNS or not column:
+            forms = ", ".join(f"{known}=..." for known in COLUMNS)
+            raise OptionError(f"--columns has {quote(name)}.", f"Use {forms}.", field="columns")
     return found

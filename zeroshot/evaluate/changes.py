@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from zeroshot.evaluate.datasets import Sample
+from zeroshot.labels import LabelSet
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _SIDE = 224  # pixels of the shorter side that severities are meant for
@@ -62,21 +63,24 @@ class WrittenLabel:
 
     Parameters
     ----------
-    names : tuple of str
-        The labels.
+    labels : LabelSet
+        The labels; the picture's may be called by their aliases.
     """
 
-    names: tuple[str, ...]
+    labels: LabelSet
 
     def wrong(self, sample: Sample) -> str:
-        """Choose a label that the picture has not; the same one always."""
-        others = [name for name in self.names if name not in sample.labels]
-        return others[int(_chance(sample).integers(len(others)))]
+        """Choose a label that the picture has not, the same one always; "" where it has all."""
+        own = {self.labels.find(label) for label in sample.labels}
+        others = [name for row, name in enumerate(self.labels.names) if row not in own]
+        return others[int(_chance(sample).integers(len(others)))] if others else ""
 
     def apply(self, image: Image.Image, sample: Sample) -> Image.Image:
         """Write on a card in the lower part of an RGB picture, as wide as the picture takes."""
         written = _scaled(image).copy()
         text = self.wrong(sample)
+        if not text:
+            return written
         size = max(12, round(min(written.height / 6, 1.6 * written.width / max(4, len(text)))))
         font = ImageFont.load_default(size)
         draw = ImageDraw.Draw(written)

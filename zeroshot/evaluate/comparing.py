@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,7 @@ def _predictions(path: Path, report: Evaluation) -> dict[str, tuple[str, bool]]:
         ) from error
     if hashlib.sha256(content).hexdigest() != report.predictions_sha256:
         raise DatasetError(f"{file} is not the file that {path} was written with.", "Evaluate again.")
-    rows = csv.DictReader(content.decode().splitlines())
+    rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
     return {row["file"]: (row["label"], row["hit"] == "1") for row in rows}
 
 
@@ -198,8 +199,9 @@ def _as_data(part: BaseModel | None) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list) and len(value) != 1:
         return f"{len(value)}"
+    value = value[0] if isinstance(value, list) else value
     text = str(value)
     return text if len(text) <= 60 else f"{text[:12]}..."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from zeroshot.evaluate.metrics import MultiFigures, SingleFigures, TreeFigures
+from zeroshot.evaluate.metrics import GroupFigures, LabelFigures, MultiFigures, SingleFigures, TreeFigures
 from zeroshot.evaluate.retrieval import RetrievalFigures
 from zeroshot.labels import Mode
 
@@ -127,6 +127,24 @@ class Evaluation(BaseModel):
     robustness: list[RobustnessRow] = Field(default_factory=list)
     expectation: Expectation | None = None
     predictions_sha256: str | None = Field(None, description="Of predictions.csv beside this file.")
+
+    @property
+    def labels(self) -> list[LabelFigures]:
+        """Each label's figures, whichever kind they are."""
+        figures = self.single or self.multi
+        return [] if figures is None else figures.labels
+
+    @property
+    def groups(self) -> list[GroupFigures]:
+        """Each group's figures, whichever kind they are."""
+        figures = self.single or self.multi
+        return [] if figures is None else figures.groups
+
+    @property
+    def worst_gap(self) -> float | None:
+        """Between the best and the worst group, where there are groups."""
+        figures = self.single or self.multi
+        return None if figures is None else figures.worst_gap
 
     @property
     def accuracy(self) -> float:

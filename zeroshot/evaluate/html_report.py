@@ -78,8 +78,7 @@ def to_html(result: Result, limits: ImageLimits | None) -> str:
     parts = [_rows(headline(found), "big"), "<h2>What was run</h2>", _rows(about(found), "")]
     if isinstance(result.records, SingleRecords):
         parts += _single(result, result.records)
-    labels = found.single.labels if found.single is not None else found.multi.labels if found.multi is not None else []
-    parts += _bars(labels)
+    parts += _bars(found.labels)
     parts += _groups(found) + _robustness(found)
     if result.worst and limits is not None:
         parts += ["<h2>Most confident mistakes</h2>", _mistakes(result, limits)]
@@ -146,10 +145,9 @@ def _bars(labels: Sequence[LabelFigures]) -> list[str]:
 
 
 def _groups(found: Evaluation) -> list[str]:
-    groups = found.single.groups if found.single is not None else found.multi.groups if found.multi is not None else []
-    if not groups:
+    if not found.groups:
         return []
-    rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in groups]
+    rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in found.groups]
     return ["<h2>Groups</h2>", _table(("group", "pictures", "accuracy"), rows)]
 
 

@@ -7,7 +7,7 @@ Annotation of Genes Using Hierarchical Text Categorization", 2005).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,16 +146,7 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
         ece=count_bins(np.clip(records.confidence, 0, 1), hits).ece,
         nll=float(-np.log(np.maximum(records.likelihood, _FLOOR)).mean()),
         brier=float(records.brier.mean()),
-        labels=[
-            LabelFigures(
-                label=name,
-                pictures=int(support[row]),
-                precision=float(precision[row]),
-                recall=float(recall[row]),
-                f1=float(f1[row]),
-            )
-            for row, name in enumerate(names)
-        ],
+        labels=_label_figures(names, (precision, recall, f1, support)),
         groups=groups,
         worst_gap=_gap(groups),
         **binary,
@@ -200,17 +191,7 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
         micro_precision=float(micro[0]),
         micro_recall=float(micro[1]),
         exact_match=float((truth == chosen).all(axis=1).mean()),
-        labels=[
-            LabelFigures(
-                label=name,
-                pictures=int(support[row]),
-                precision=float(precision[row]),
-                recall=float(recall[row]),
-                f1=float(f1[row]),
-                average_precision=areas.get(row),
-            )
-            for row, name in enumerate(names)
-        ],
+        labels=_label_figures(names, (precision, recall, f1, support), areas),
         groups=groups,
         worst_gap=_gap(groups),
     )
@@ -268,6 +249,23 @@ def _per_label(truth: IntArray, prediction: IntArray, count: int) -> tuple[Any, 
         truth, prediction, labels=np.arange(count), average=None, zero_division=0.0
     )
     return found[0], found[1], found[2], found[3]
+
+
+def _label_figures(
+    names: Sequence[str], columns: tuple[Any, Any, Any, Any], areas: Mapping[int, float] | None = None
+) -> list[LabelFigures]:
+    precision, recall, f1, support = columns
+    return [
+        LabelFigures(
+            label=name,
+            pictures=int(support[row]),
+            precision=float(precision[row]),
+            recall=float(recall[row]),
+            f1=float(f1[row]),
+            average_precision=(areas or {}).get(row),
+        )
+        for row, name in enumerate(names)
+    ]
 
 
 def _macro(truth: IntArray, prediction: IntArray, count: int) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -95,7 +96,7 @@ def check_changes(run: Run, kinds: Sequence[str]) -> None:
 
 
 def _accuracy(run: Run, change: Change, on_progress: Callable[[], object] | None) -> tuple[int, float]:
-    found = _changed(run, change).evaluate(on_progress).evaluation
+    found = replace(run, change=change).evaluate(on_progress).evaluation
     return found.dataset.pictures, _figure(found)
 
 
@@ -106,13 +107,6 @@ def _figure(found: Evaluation) -> float:
     return found.single.top_1.value if found.single is not None else 0.0
 
 
-def _changed(run: Run, change: Change) -> Run:
-    return Run(
-        run.classifier, run.dataset, run.store, run.label_set, run.template_set, run.asked, run.batch_size, run.limit,
-        change,
-    )  # fmt: skip
-
-
 def _row(name: str, level: float, found: tuple[int, float], clean: float, note: str = "") -> RobustnessRow:
     pictures, accuracy = found
     relative = accuracy / clean if clean else 0.0
@@ -121,10 +115,10 @@ def _row(name: str, level: float, found: tuple[int, float], clean: float, note: 
 
 def _typographic(run: Run, clean: float, on_progress: Callable[[], object] | None) -> RobustnessRow:
     """Also how often the label that was written is the answer."""
-    change = WrittenLabel(run.scorer.names)
+    change = WrittenLabel(run.label_set)
     found = _accuracy(run, change, on_progress)
     fooled = total = 0
-    for one in run.answers(change=change):
+    for one in replace(run, change=change).answers():
         if isinstance(one, tuple):
             sample, vector = one
             fooled += run.scorer.names[int(run.scorer.scores(vector[None])[0].argmax())] == change.wrong(sample)

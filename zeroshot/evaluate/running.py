@@ -74,17 +74,13 @@ class Run:
         self.asked = Wishes(mode, self.wishes.threshold, self.wishes.temperature)
         self.scorer = self.classifier.scorer(self.label_set, templates=self.template_set, wishes=self.asked)
 
-    def answers(
-        self, on_progress: Progress | None = None, change: Change | None = None
-    ) -> Iterator[tuple[Sample, FloatArray] | Problem]:
+    def answers(self, on_progress: Progress | None = None) -> Iterator[tuple[Sample, FloatArray] | Problem]:
         """Embed the dataset's pictures.
 
         Parameters
         ----------
         on_progress : callable or None
             Called once per picture.
-        change : Change or None
-            What is done to each picture first.
 
         Yields
         ------
@@ -97,7 +93,7 @@ class Run:
             self.classifier.encoder,
             limits=self.classifier.limits,
             batch_size=self.batch_size,
-            change=change or self.change,
+            change=self.change,
         )
         for one in stream:
             if on_progress is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zeroshot.encoders import FloatArray
+from zeroshot.errors import quote
 from zeroshot.evaluate import evaluation as facts
 from zeroshot.evaluate.datasets import Problem, Sample
 from zeroshot.evaluate.metrics import confusion, measure_multi, measure_single, measure_tree
@@ -91,6 +92,10 @@ class Tally:
                 continue
             if self.mode is Mode.MULTILABEL and sample.labels and not known:
                 continue
+            if self.mode is Mode.MULTICLASS and known[0] not in self.rows:
+                reason = f"{quote(known[0])} has labels below it, and in the mode {self.mode} those are the answers."
+                self.problems.append(Problem(sample.key, reason))
+                continue
             yield sample, vector
 
     def _name(self, label: str) -> str | None:
@@ -131,7 +136,8 @@ class Tally:
 
     def _add_tree(self, vectors: FloatArray, names: list[list[str]]) -> None:
         label_set = self.run.label_set
-        self.tree_truth += [label_set.names.index(own[0]) for own in names]
+        rows_of = {name: row for row, name in enumerate(label_set.names)}
+        self.tree_truth += [rows_of[own[0]] for own in names]
         rows, nodes, _ = self.run.scorer.choose(vectors)
         answers = np.full(len(vectors), -1, dtype=np.int64)
         answers[rows] = nodes

@@ -53,14 +53,12 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
     if (retrieval := found.retrieval) is not None:
         for what, figures in (("picture by caption", retrieval.text_to_image), ("caption", retrieval.image_to_text)):
             rows.append((what, ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
-    groups = found.single.groups if found.single is not None else found.multi.groups if found.multi is not None else []
-    gap = found.single.worst_gap if found.single is not None else found.multi.worst_gap if found.multi else None
-    if groups and gap is not None:
-        low, high = min(groups, key=lambda one: one.accuracy), max(groups, key=lambda one: one.accuracy)
+    if found.worst_gap is not None:
+        low, high = min(found.groups, key=lambda one: one.accuracy), max(found.groups, key=lambda one: one.accuracy)
         rows.append(
             (
                 "worst gap between groups",
-                f"{gap:.4f} ({low.group} {low.accuracy:.4f}, {high.group} {high.accuracy:.4f})",
+                f"{found.worst_gap:.4f} ({low.group} {low.accuracy:.4f}, {high.group} {high.accuracy:.4f})",
             )
         )
     if (expected := found.expectation) is not None:
@@ -150,21 +148,19 @@ def to_markdown(found: Evaluation) -> str:
     """
     parts = [f"# {found.dataset.name} with {found.model.spec}", _table(("", ""), headline(found))]
     parts += ["## What was run", _table(("", ""), about(found))]
-    labels = found.single.labels if found.single is not None else found.multi.labels if found.multi is not None else []
     rows: list[Sequence[str]]
-    if labels:
+    if found.labels:
         rows = [
             (one.label, f"{one.pictures:,}", f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}")
-            for one in labels
+            for one in found.labels
         ]
         parts += ["## Labels", _table(("label", "pictures", "precision", "recall", "F1"), rows)]
     if found.confusion is not None:
         wrong = [pair for pair in found.confusion.pairs if pair[0] != pair[1]][:_SHOWN]
         rows = [(right, answer, f"{count:,}") for right, answer, count in wrong]
         parts += ["## Most frequent confusions", _table(("right", "answer", "pictures"), rows)]
-    groups = found.single.groups if found.single is not None else found.multi.groups if found.multi is not None else []
-    if groups:
-        rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in groups]
+    if found.groups:
+        rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in found.groups]
         parts += ["## Groups", _table(("group", "pictures", "accuracy"), rows)]
     if found.robustness:
         rows = [

@@ -162,12 +162,9 @@ def tune_descriptions(run: Run, material: Material) -> Tuned:
         raise OptionError(f"No label of {label_set.name} has a description.", "Give --label-set one whose labels have.")
     encoder, cache = run.classifier.encoder, run.classifier.cache
     before = class_matrix(encoder, _bare(label_set).labels, run.template_set, cache)
-    embedded = [
-        np.concatenate([encoder.encode_texts(list(label.descriptions))])
-        if label.descriptions
-        else np.empty((0, encoder.dim), dtype=np.float32)
-        for label in label_set.labels
-    ]
+    texts = [text for label in label_set.labels for text in label.descriptions]
+    ends = np.cumsum([len(label.descriptions) for label in label_set.labels])
+    embedded = np.split(encoder.encode_texts(texts), ends[:-1])
     rows = material.parts.validation
     chosen = select_descriptions(
         before, embedded, material.vectors[rows], material.right[rows], logit_scale=encoder.logit_scale
