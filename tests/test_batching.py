@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -234,3 +236,20 @@ def test_closing_answers_what_waits_and_refuses_what_comes_then() -> None:
     encoder.gate.set()
     closing.join(10)
     assert waiting.result(1)[0] == 1
+
+
+def test_an_answered_picture_is_let_go_without_the_garbage_collector() -> None:
+    encoder = Gated()
+    encoder.gate.set()
+    gc.disable()
+    try:
+        with batcher(encoder) as one:
+            pixels, future = np.ones((3, 2, 2), np.float32), Future[np.ndarray]()
+            held = weakref.ref(pixels)
+            one.submit(Job(pixels, future, LATER))
+            del pixels
+            assert future.result(5)[0] == 1
+            submit(one, 2).result(5)  # the thread has let go of the batch before
+            eventually(lambda: held() is None)
+    finally:
+        gc.enable()

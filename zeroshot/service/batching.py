@@ -43,6 +43,8 @@ class Job:
         When it was submitted, on the same clock.
     started : float
         When its batch began, on the same clock; 0 before.
+    ended : float
+        When its batch ended, on the same clock; 0 before.
     """
 
     pixels: FloatArray
@@ -50,6 +52,7 @@ class Job:
     deadline: float
     arrived: float = field(default_factory=time.monotonic)
     started: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class Batcher:
             else:
                 self._waiting.append(job)
             self._changed.notify_all()
-        job.future.add_done_callback(lambda future: self._forget(job) if future.cancelled() else None)
+        job.future.add_done_callback(self._forget)  # not the job: with it, the two would keep each other and the pixels
 
     def restart(self) -> None:
         """Start a new thread where the old one has died; what waits is still there."""
@@ -196,13 +199,15 @@ class Batcher:
         thread.start()
         return thread
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, future: Future[FloatArray]) -> None:
+        """Free the place of a job that was cancelled, if it waits."""
+        if not future.cancelled():
+            return
         with self._changed:
-            try:
+            job = next((job for job in self._waiting if job.future is future), None)
+            if job is not None:  # else its batch has begun
                 self._waiting.remove(job)
-            except ValueError:
-                return  # its batch has begun
-            self._changed.notify_all()
+                self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
@@ -258,7 +263,10 @@ class Batcher:
                 self._encode([job])
             return
         self.batches += 1
-        took = time.monotonic() - start
+        ended = time.monotonic()
+        for job in batch:
+            job.ended = ended
+        took = ended - start
         each = took / len(batch)
         self.picture_s = each if self.picture_s == 0 else (1 - _MEMORY) * self.picture_s + _MEMORY * each
         if self._on_batch is not None:  # before the answers: who has one finds it counted

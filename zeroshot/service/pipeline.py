@@ -21,7 +21,7 @@ from PIL import Image
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cores import available_cores
 from zeroshot.encoders import FloatArray
-from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost
+from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost, ZeroshotError
 from zeroshot.images import ImageSource, is_url, load
 from zeroshot.labels import LabelSet
 from zeroshot.prompts import TemplateSet
@@ -155,11 +155,19 @@ class Pipeline:
             source = await self._in(self._fetchers, self.remote.fetch, source, context.deadline)
             context.add("fetch", start, time.monotonic())
         outcome: Future[FloatArray] = Future()
-        self._decoders.submit(self._decode, source, outcome, context)
-        return await asyncio.wrap_future(outcome)
+        jobs: list[Job] = []
+        self._decoders.submit(self._decode, source, outcome, context, jobs)
+        try:
+            return await asyncio.wrap_future(outcome)
+        finally:
+            for job in jobs:
+                _note(context, job)
+            del outcome, jobs  # an error's traceback keeps this frame, which must not keep the error: a cycle
 
-    def _decode(self, source: ImageSource, outcome: Future[FloatArray], context: RequestContext) -> None:
-        """In a decoding thread: whatever happens, `outcome` gets to know."""
+    def _decode(
+        self, source: ImageSource, outcome: Future[FloatArray], context: RequestContext, jobs: list[Job]
+    ) -> None:
+        """In a decoding thread: whatever happens, `outcome` gets to know; the job made of the picture joins `jobs`."""
         if outcome.cancelled():
             return
         start = time.monotonic()
@@ -170,9 +178,11 @@ class Pipeline:
             pixels = preprocessing(load(source, self.classifier.limits, enough=preprocessing.enough))
             context.add("decode", start, time.monotonic())
             job = Job(pixels, outcome, context.deadline)
-            outcome.add_done_callback(lambda _: _note(context, job))
+            jobs.append(job)
             self.batcher.submit(job)
         except BaseException as error:  # a decoder may raise anything; the request must not wait for ever
+            if isinstance(error, ZeroshotError):
+                _drop_frames(error)
             if not outcome.cancelled():
                 outcome.set_exception(error)
 
@@ -272,7 +282,18 @@ class Pipeline:
         self.batcher.close(timeout_s)
 
 
+def _drop_frames(error: BaseException | None) -> None:
+    """Take the tracebacks off an error that is an answer: its frames keep the picture, and the thread's keep the error.
+
+    Such a cycle waits for the garbage collector with all that it holds.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def _note(context: RequestContext, job: Job) -> None:
     if job.started:
         context.add("queue", job.arrived, job.started)
-        context.add("encode", job.started, time.monotonic())
+    if job.ended:
+        context.add("encode", job.started, job.ended)
