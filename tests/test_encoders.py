@@ -46,6 +46,7 @@ def test_an_images_vector_does_not_depend_on_its_neighbours(tiny: Encoder) -> No
     together = tiny.encode_images(pictures)
     apart = np.concatenate([tiny.encode_images([picture]) for picture in pictures])
     np.testing.assert_allclose(together, apart, atol=1e-6)
+    np.testing.assert_array_equal(tiny.encode_images(pictures[5:8]), together[5:8])
 
 
 def test_pixels_and_images_agree(tiny: Encoder) -> None:

@@ -19,6 +19,10 @@ from zeroshot.encoders.model_directory import read_config
 from zeroshot.encoders.prefix_tree import Packed
 from zeroshot.errors import ModelCorrupt, OptionError
 
+_SMALL_TOWER_BYTES = 64 * 2**20
+"""Sharing a run saves reading the weights for every picture; below this they are near the cores already, and one
+picture's intermediate results fit there beside them, where those of sixteen do not."""
+
 
 class OnnxEncoder(TwoTowerEncoder):
     """Serve a model directory on the CPU.
@@ -66,8 +70,9 @@ class OnnxEncoder(TwoTowerEncoder):
         self._threads = threads or available_cores()
         self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
         self._image_path = directory / "image.onnx"
-        self._image_session = self._load_session(self._image_path, self._threads)
-        self._text_session = self._load_session(directory / "text.onnx", self._threads)
+        self._one_by_one = config.one_image_at_a_time or self._image_path.stat().st_size <= _SMALL_TOWER_BYTES
+        self._image_session = self._load_session(self._image_path, self._threads, one_shape=self._one_by_one)
+        self._text_session = self._load_session(directory / "text.onnx", self._threads, one_shape=False)
         self._text_inputs = {argument.name for argument in self._text_session.get_inputs()}
         self.causal_texts = "visible" in self._text_inputs
         self._clean = cleaner(config.text_cleaning)
@@ -87,18 +92,19 @@ class OnnxEncoder(TwoTowerEncoder):
         return tokenizer
 
     @staticmethod
-    def _load_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    def _load_session(path: Path, threads: int, *, one_shape: bool) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_mem_pattern = one_shape  # it keeps a plan, and wants a block of memory, for every shape it meets
         try:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library's exceptions share no public base
             raise ModelCorrupt(f"{path} cannot be loaded: {error}.", "Export the model again.") from error
 
     def _image_tower(self, pixels: FloatArray) -> FloatArray:
-        if self._config.one_image_at_a_time and len(pixels) > 1:
+        if self._one_by_one and len(pixels) > 1:
             session = self._side_by_side
             rows = self._pool.map(lambda i: session.run(None, {"pixels": pixels[i : i + 1]})[0], range(len(pixels)))
             return np.concatenate(list(rows)).astype(np.float32, copy=False)
@@ -108,7 +114,7 @@ class OnnxEncoder(TwoTowerEncoder):
     @cached_property
     def _side_by_side(self) -> onnxruntime.InferenceSession:
         """For pictures that are encoded one by one: a core to each is a fifth faster than all cores to one."""
-        return self._load_session(self._image_path, 1)
+        return self._load_session(self._image_path, 1, one_shape=True)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
