@@ -27,6 +27,7 @@ from statistics import median
 from urllib.parse import quote
 
 import psutil
+import uvloop
 from PIL import Image
 
 from benchmarks.load import Load, closed_loop, open_loop
@@ -201,8 +202,8 @@ def infinity(results: Results) -> None:
                 for side, start in sides.items():
                     with start() as (url, _):
                         arguments = (url, paths[side], "application/json", bodies[side])
-                        asyncio.run(closed_loop(*arguments, clients=clients, seconds=4))
-                        found = asyncio.run(closed_loop(*arguments, clients=clients, seconds=12))
+                        uvloop.run(closed_loop(*arguments, clients=clients, seconds=4))
+                        found = uvloop.run(closed_loop(*arguments, clients=clients, seconds=12))
                         _only_good(found)
                         rates[side].append(found.rate)
             rate = {side: median(values) for side, values in rates.items()}
@@ -222,17 +223,17 @@ def overload(results: Results, seconds: float) -> None:
     in_flight = 32
     with ours(ZEROSHOT_MAX_IN_FLIGHT=str(in_flight)) as (url, process):
         arguments = (url, f"/v1/classify?{query}", "image/jpeg", body)
-        asyncio.run(closed_loop(*arguments, clients=in_flight, seconds=5))
-        before = asyncio.run(closed_loop(*arguments, clients=in_flight, seconds=20))
+        uvloop.run(closed_loop(*arguments, clients=in_flight, seconds=5))
+        before = uvloop.run(closed_loop(*arguments, clients=in_flight, seconds=20))
         _only_good(before)
         memory = [process.memory_info().rss]
         parts: list[Load] = []
         own, theirs = time.process_time(), sum(process.cpu_times()[:2])
         for _ in range(6):
-            parts.append(asyncio.run(open_loop(*arguments, rate=4 * before.rate, seconds=seconds / 6)))
+            parts.append(uvloop.run(open_loop(*arguments, rate=4 * before.rate, seconds=seconds / 6)))
             memory.append(process.memory_info().rss)
         own, theirs = time.process_time() - own, sum(process.cpu_times()[:2]) - theirs
-        after = asyncio.run(closed_loop(*arguments, clients=in_flight, seconds=20))
+        after = uvloop.run(closed_loop(*arguments, clients=in_flight, seconds=20))
     capacity = (before.rate + after.rate) / 2
     good = sum(part.statuses[200] for part in parts)
     elapsed = sum(part.seconds for part in parts)
@@ -258,7 +259,7 @@ def soak(results: Results, requests: int) -> None:
         memory, done = [], 0
         step = requests // 10
         while done < requests:
-            found = asyncio.run(_exactly(arguments, step))
+            found = uvloop.run(_exactly(arguments, step))
             done += found
             memory.append(process.memory_info().rss)
             print(f"soak: {done:,} requests, {memory[-1] / 1e6:.0f} MB", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -34,6 +35,16 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+class _OnlyServer(Server):
+    """A server that has the process to itself."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; what is there by then stays, and the garbage collector need not go through it under every load."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -95,5 +106,5 @@ def serve(app: ASGIApp, bound: socket.socket, *, drain_timeout_s: float) -> None
     )
     host, port = bound.getsockname()[:2]
     _LOG.info("serving http://%s:%d, /docs describes it", f"[{host}]" if ":" in host else host, port)
-    Server(config).run(sockets=[bound])
+    _OnlyServer(config).run(sockets=[bound])
     _LOG.info("stopped; every accepted request was answered")
