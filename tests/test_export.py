@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import open_clip
 import pytest
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from tests.conftest import Run, environment
 from tests.pictures import PHOTOS, ROOT, cat
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders import export as exporting
+from zeroshot.encoders import onnx as serving
 from zeroshot.encoders.export import ExportReport, export
 from zeroshot.errors import ModelError, OptionError
 
@@ -165,6 +167,20 @@ def test_weights_beyond_protobufs_limit_go_beside_the_graph(tmp_path: Path, monk
     }
     served = load_encoder(f"onnx:{tmp_path / 'out'}")
     np.testing.assert_allclose(served.encode_texts(TEXTS), original.encode_texts(TEXTS), atol=1e-4)
+
+    graph = tmp_path / "out" / "image.onnx"
+    images, loaded, session = [cat(), cat().rotate(90)], list[str](), onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, *more, **named: loaded.append(path) or session(path, *more, **named),
+    )
+    for beside, times in ((0, 1), (graph.with_suffix(".onnx.data").stat().st_size, 2)):
+        monkeypatch.setattr(serving, "_SMALL_TOWER_BYTES", graph.stat().st_size + beside)
+        loaded.clear()
+        rows = load_encoder(f"onnx:{tmp_path / 'out'}").encode_images(images)
+        np.testing.assert_allclose(rows, original.encode_images(images), atol=1e-4)
+        assert loaded.count(str(graph)) == times  # a small tower a second time, for pictures side by side
 
 
 @pytest.mark.slow

@@ -70,7 +70,8 @@ class OnnxEncoder(TwoTowerEncoder):
         self._threads = threads or available_cores()
         self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
         self._image_path = directory / "image.onnx"
-        self._one_by_one = config.one_image_at_a_time or self._image_path.stat().st_size <= _SMALL_TOWER_BYTES
+        size = sum(path.stat().st_size for path in directory.glob("image.onnx*"))  # large weights are beside the graph
+        self._one_by_one = config.one_image_at_a_time or size <= _SMALL_TOWER_BYTES
         self._image_session = self._load_session(self._image_path, self._threads, one_shape=self._one_by_one)
         self._text_session = self._load_session(directory / "text.onnx", self._threads, one_shape=False)
         self._text_inputs = {argument.name for argument in self._text_session.get_inputs()}
