@@ -6,11 +6,12 @@ import base64
 import json
 import re
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, running_server
 from tests.pictures import BAD, CATS, ODD, PHOTOS
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
@@ -120,6 +121,15 @@ def test_json_that_is_no_object_is_a_problem(client: httpx.Client, body: str) ->
 def test_malformed_json_is_a_problem(client: httpx.Client, body: str | bytes) -> None:
     headers = {"content-type": "application/json"}
     problem_of(client.post("/v1/classify", content=body, headers=headers), 400, "invalid-json")
+
+
+def test_of_two_bad_pictures_one_is_the_answer_and_none_is_left_behind(tmp_path: Path) -> None:
+    unreadable = {"type": "base64", "value": base64.b64encode(b"no picture").decode()}
+    body = {"image": [unreadable, {"type": "base64", "value": "no base64!"}]}
+    with running_server(tmp_path) as url:
+        for _ in range(5):
+            problem_of(httpx.post(f"{url}/clip/embed_image", json=body), 422, "image-unreadable")
+        assert "never retrieved" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])

@@ -22,8 +22,9 @@ async def all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     list
         What they return, in order.
     """
-    tasks = [asyncio.ensure_future(one) for one in work]
+    tasks: list[asyncio.Future[ResultT]] = []
     try:
+        tasks.extend(asyncio.ensure_future(one) for one in work)  # `work` itself may raise, when some have begun
         return list(await asyncio.gather(*tasks))
     finally:
         for task in tasks:
