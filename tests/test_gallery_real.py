@@ -35,25 +35,35 @@ def clipart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def wait_for_art(run: Run, *, more_than: int) -> None:
+    """Wait until the gallery that is being filled has so many pictures."""
+    deadline = time.monotonic() + 300
+    while True:
+        told = run("gallery", "info", "art", "--json")  # not there, to begin with
+        if told.returncode == 0 and json.loads(told.stdout)["count"] > more_than:
+            return
+        assert time.monotonic() < deadline, told
+
+
 def test_eight_thousand_pictures_are_indexed_through_interruptions(clipart: Path, run: Run, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zeroshot", "index", str(clipart), "--gallery", "art"]
     interrupted = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path / "home")
     )
-    time.sleep(20)
+    wait_for_art(run, more_than=1000)
     interrupted.send_signal(signal.SIGINT)
     interrupted.communicate(timeout=60)
     assert interrupted.returncode != 0
     done = json.loads(run("gallery", "info", "art", "--json").stdout)["count"]
-    assert done > 100
+    assert done > 1000
     killed = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path / "home")
     )
-    time.sleep(20)
+    wait_for_art(run, more_than=done + 1000)
     killed.kill()
     killed.communicate()
     more = json.loads(run("gallery", "info", "art", "--json").stdout)["count"]
-    assert more > done
+    assert done + 1000 < more < 8000
     finished = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "home"), timeout=600)
     assert finished.returncode == 1  # some are far too large, which is said
     assert f"{more:,} unchanged" in finished.stdout
