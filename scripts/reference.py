@@ -42,7 +42,9 @@ def settings_reference() -> str:
         rows.append(f"| `ZEROSHOT_{name.upper()}` | {default} | {field.description} |")
     return (
         "# Settings\n\nGenerated from `zeroshot/settings.py` (`make docs`). Settings are environment variables, or\n"
-        "lines of a `.env` file in the working directory; the command line's flags win.\n\n"
+        "lines of the file that `--env-file` names; `zeroshot serve` takes `.env` in its working directory where none\n"
+        "is named, and no other command reads a file for being there. The environment wins over the file, flags over\n"
+        "both.\n\n"
         "| variable | default | meaning |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
 

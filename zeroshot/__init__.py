@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+for _variable in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(
+        _variable, "1"
+    )  # before either library loads; who sets them otherwise has said what they want
 
 if TYPE_CHECKING:
     from zeroshot.classifier import ZeroShotClassifier

@@ -17,7 +17,7 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Label, LabelSet, Mode, choose_templates, parse_labels
+from zeroshot.labels import Label, LabelSet, Mode, choose_templates, parse_labels, tell
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Classification, Scorer, Scorers, Wishes
 
@@ -223,10 +223,17 @@ class ZeroShotClassifier:
         LabelError
             If the labels cannot be used.
         """
-        return self._scorers.matrix(*self.chosen(labels, templates))
+        label_set, chosen = self.chosen(labels, templates)
+        tell(self._scorers.warnings(label_set, chosen))
+        return self._scorers.matrix(label_set, chosen)
 
     def scorer(
-        self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
+        self,
+        labels: Labels | None = None,
+        *,
+        templates: Templates | None = None,
+        wishes: Wishes | None = None,
+        on_warning: Callable[[str], object] | None = None,
     ) -> Scorer:
         """Give what turns this classifier's vectors into answers, for those who have vectors already.
 
@@ -238,13 +245,17 @@ class ZeroShotClassifier:
             See ``classify``.
         wishes : Wishes or None
             Mode, threshold and temperature; the label set's own when None.
+        on_warning : callable or None
+            Called with each of the scorer's warnings; None makes them Python warnings.
 
         Returns
         -------
         Scorer
-            For any number of pictures, from any thread.
+            For any number of images, from any thread.
         """
-        return self._scorers.get(*self.chosen(labels, templates), wishes or Wishes())
+        scorer = self._scorers.get(*self.chosen(labels, templates), wishes or Wishes())
+        tell(scorer.warnings, on_warning)
+        return scorer
 
     def is_ready(
         self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None

@@ -6,8 +6,7 @@
     ├── InputError                  something the caller gave
     │   ├── ImageError              one picture
     │   │   └── ImageNotFound, ImageUnreadable, ImageTooLarge, ImageSourceRefused
-    │   ├── LabelError
-    │   ├── TemplateError
+    │   ├── LabelError, TemplateError
     │   ├── LearningError           labelled pictures that nothing can be learnt from
     │   ├── DatasetError            a dataset that cannot be evaluated
     │   ├── OptionError             a number or choice out of range
@@ -15,20 +14,19 @@
     │       └── DefinitionNotFound
     ├── GalleryError                a stored collection
     │   ├── GalleryNotFound, GalleryExists, GalleryBusy, GalleryMismatch, GalleryCorrupt
-    │   ├── GalleryRefused          a name, item or vector it cannot take
-    │   └── ItemNotFound, ItemExists
+    │   └── GalleryRefused (a name, item or vector it cannot take), ItemNotFound, ItemExists
     ├── LabelSetError               a stored label set
-    │   ├── LabelSetNotFound, LabelSetExists, LabelSetCorrupt
-    │   └── LabelSetRefused         a name or a change it cannot take
+    │   └── LabelSetNotFound, LabelSetExists, LabelSetCorrupt, LabelSetRefused (a name or a change)
     ├── ModelError                  an encoder or its files
     │   └── UnknownModel, ModelUnavailable, ModelCorrupt
     ├── ServiceError                a server that cannot answer now
     │   └── Overloaded, DeadlineExceeded, WorkerLost
     └── ClientError                 what a client of a server meets
-        ├── ServerProblem           the server's answer is a problem
-        └── ServerUnreachable
+        └── ServerProblem (the server's answer is a problem), ServerUnreachable
 
-Each carries a stable ``type`` (a slug that never changes: it is what JSON answers hold), a message that names the
+    ZeroshotWarning                 done as asked, with something to know: ModelWarning, LabelWarning
+
+Each error carries a stable ``type`` (a slug that never changes: it is what JSON answers hold), a message that names the
 value at fault, and a ``remedy`` that says what to do. ``str(error)`` is both.
 """
 
@@ -319,6 +317,18 @@ class ServerUnreachable(ClientError):
     """There is no connection to the server, or it broke before the answer was there."""
 
     type = "server-unreachable"
+
+
+class ZeroshotWarning(UserWarning):
+    """Something was done as asked, and there is something to know about it."""
+
+
+class ModelWarning(ZeroshotWarning):
+    """How a model was loaded differs from what its name or its file may suggest."""
+
+
+class LabelWarning(ZeroshotWarning):
+    """Labels or texts that are not told apart as they were meant to be."""
 
 
 def quote(value: object, *, limit: int = 60) -> str:

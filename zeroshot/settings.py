@@ -1,4 +1,4 @@
-"""Settings: read once, at the top of a program, from ``ZEROSHOT_*`` environment variables and ``.env``.
+"""Settings: read once, at the top of a program, from ``ZEROSHOT_*`` environment variables and a file that it names.
 
 Nothing below the composition roots (the command line and the service) reads them: values arrive there as arguments.
 """
@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     An attribute ``max_image_bytes`` is set by the environment variable ``ZEROSHOT_MAX_IMAGE_BYTES``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ZEROSHOT_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ZEROSHOT_", extra="ignore", frozen=True)
 
     home: Path = Field(
         default_factory=lambda: platformdirs.user_data_path("zeroshot"),
@@ -86,8 +86,15 @@ class Settings(BaseSettings):
     tracing: bool = Field(False, description="Export OpenTelemetry spans, as the variables OTEL_EXPORTER_OTLP_* say.")
 
 
-def load_settings() -> Settings:
-    """Read the settings from the environment and ``.env``.
+def load_settings(env_file: Path | None = None) -> Settings:
+    """Read the settings from the environment and, where one is named, from a file.
+
+    No file is read for being there: a folder of images may come from anyone.
+
+    Parameters
+    ----------
+    env_file : Path or None
+        Lines of ``ZEROSHOT_NAME=value``; what the environment sets wins.
 
     Returns
     -------
@@ -97,15 +104,19 @@ def load_settings() -> Settings:
     Raises
     ------
     OptionError
-        If a variable's value is out of its range; the message names the variable.
+        If a variable's value is out of its range, or the file cannot be read; the message names it.
     """
     try:
-        return Settings()
+        return Settings(_env_file=env_file, _env_file_encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(
+            f"{env_file} cannot be read: {error}.", "Give a UTF-8 text file of ZEROSHOT_NAME=value lines."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         name = f"ZEROSHOT_{str(first['loc'][0]).upper()}"
         raise OptionError(
             f"{name}={first['input']} is not accepted: {first['msg']}.",
-            f"Change or unset {name} (environment or .env file).",
+            f"Change or unset {name} (environment{f' or {env_file}' if env_file else ''}).",
             field=name,
         ) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,10 +22,11 @@ from zeroshot.cli.gallery import gallery_app
 from zeroshot.cli.keys import keys_app
 from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
+from zeroshot.cli.options import share_options
 from zeroshot.cli.prompts import prompts_app
 from zeroshot.cli.search import index, search
 from zeroshot.cli.serve import serve
-from zeroshot.errors import ZeroshotError
+from zeroshot.errors import ZeroshotError, ZeroshotWarning
 
 __all__ = ["app", "main"]
 
@@ -52,6 +53,18 @@ app.command()(export)
 app.command()(models)
 app.command()(serve)
 app.add_typer(keys_app, name="keys")
+share_options(app)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Our own warnings in one line, as errors are; everybody else's as Python shows them."""
+    if issubclass(category, ZeroshotWarning):
+        print(f"zeroshot: warning: {message}", file=sys.stderr)  # noqa: T201
+    else:
+        _python_shows(message, category, *where, **more)
+
+
+_python_shows = warnings.showwarning
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,6 +85,8 @@ def _root(
 def main() -> None:
     """Run the program: arguments from ``sys.argv``, one line on stderr for an error, exit codes as above."""
     warnings.filterwarnings("ignore", module="PIL")  # on damaged metadata, which is not the picture
+    warnings.filterwarnings("once", category=ZeroshotWarning)
+    warnings.showwarning = _show_warning
     try:
         app()
     except ZeroshotError as error:

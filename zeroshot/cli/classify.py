@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot.settings import load_settings
+from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

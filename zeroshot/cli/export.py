@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from zeroshot.cli.options import build_encoder, load_settings
+
 
 def export(
     spec: Annotated[str, typer.Argument(help="An open_clip model: ARCH:TAG, ARCH:/path, hf-hub:..., local-dir:...")],
@@ -25,7 +27,6 @@ def export(
     0.9999 for fp32, 0.99 for int8. Serve it with --model onnx:DIRECTORY.
     """
     from zeroshot.cli.inputs import PICTURE_SUFFIXES
-    from zeroshot.encoders import load_encoder
     from zeroshot.encoders.registry import PHOTOS
     from zeroshot.errors import ModelError, OptionError
 
@@ -33,7 +34,7 @@ def export(
     pictures = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if spec == "tiny" or spec.startswith("onnx:"):
         raise OptionError(f"{spec!r} is a model directory already.", "Name an open_clip model.", field="spec")
-    encoder = load_encoder(spec, device="cpu", precision="fp32")
+    encoder = build_encoder(load_settings(), model=spec, device="cpu", precision="fp32")
     from zeroshot.encoders.export import FLOOR
     from zeroshot.encoders.export import export as write
     from zeroshot.encoders.openclip import OpenClipEncoder

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zeroshot.cli.options import build_encoder, load_settings
 from zeroshot.errors import OptionError, quote
-from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.gallery import Gallery
@@ -40,19 +40,12 @@ def open_gallery(name: str, model: str | None, *, create: bool = False) -> Galle
         To be closed.
     """
     from zeroshot.cli.inputs import build_cache, limits_from
-    from zeroshot.encoders import load_encoder
     from zeroshot.gallery import Gallery, gallery_names, summarise
 
     settings = load_settings()
     if model is None and (not create or name in gallery_names(settings.home)):
         model = summarise(settings.home, name).model
-    encoder = load_encoder(
-        model or settings.model,
-        device=settings.device,
-        precision=settings.precision,
-        threads=settings.threads,
-        batch_size=settings.batch_size,
-    )
+    encoder = build_encoder(settings, model=model)
     return Gallery(
         settings.home, name, encoder, create=create, limits=limits_from(settings), cache=build_cache(settings)
     )

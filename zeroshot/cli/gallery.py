@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from zeroshot.cli.galleries import JsonOption, ModelOption, NameArgument, open_gallery, print_json
+from zeroshot.cli.options import load_settings
 from zeroshot.errors import GalleryCorrupt
-from zeroshot.settings import load_settings
 
 gallery_app = typer.Typer(
     no_args_is_help=True, help="Collections of pictures: describe, check, re-label, move, delete."

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.cli.options import build_encoder
 from zeroshot.cli.rendering import progress
-from zeroshot.encoders import FloatArray, TextCache, load_encoder
+from zeroshot.encoders import FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, ImageNotFound, LabelError, OptionError, quote
 from zeroshot.images import ImageLimits, ImageSource
@@ -110,13 +111,7 @@ def build_classifier(
     ZeroShotClassifier
         Ready to classify.
     """
-    encoder = load_encoder(
-        model or settings.model,
-        device=device or settings.device,
-        precision=precision or settings.precision,
-        threads=settings.threads if threads is None else threads,
-        batch_size=settings.batch_size,
-    )
+    encoder = build_encoder(settings, model=model, device=device, precision=precision, threads=threads)
     return ZeroShotClassifier(encoder, limits=limits_from(settings), cache=build_cache(settings))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot.cli.galleries import JsonOption, print_json
-from zeroshot.settings import load_settings
+from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.labels import LabelSet, LabelSetStore

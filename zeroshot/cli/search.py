@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zeroshot.cli.galleries import JsonOption, ModelOption, NameOption, open_gallery, print_json, read_filter
+from zeroshot.cli.options import load_settings
 from zeroshot.errors import ImageError, OptionError, quote
-from zeroshot.settings import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.gallery import Hit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot.settings import load_settings
+from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.service import ServiceOptions
@@ -38,7 +38,7 @@ def serve(
     from zeroshot.service import bind, bound_memory, create_app, set_up_logging
     from zeroshot.service import serve as run
 
-    settings = load_settings()
+    settings = load_settings(or_dotenv=True)
     bound_memory()
     set_up_logging(settings.log_format, settings.log_level)
     host = settings.host if host is None else host

@@ -5,6 +5,7 @@ It knows arrays and strings. It does not know ONNX, torch or where weights come 
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, runtime_checkable
@@ -19,6 +20,9 @@ from zeroshot.images import Preprocessing
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+_SPECIAL_TOKENS = 4
+"""More than any tokenizer puts around a text."""
 
 
 @runtime_checkable
@@ -70,6 +74,23 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class TextLimits(Protocol):
+    """What an encoder may say of how much of a text it reads.
+
+    Attributes
+    ----------
+    context_length : int
+        Most tokens of a text, special ones included.
+    """
+
+    context_length: int
+
+    def cuts(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each of n texts has an end that is not read."""
+        ...
+
+
 class TwoTowerEncoder(ABC):
     """The common half of every encoder; a subclass adds its two towers and its tokenizer.
 
@@ -87,8 +108,10 @@ class TwoTowerEncoder(ABC):
         See `Encoder`.
     template_set : str
         See `Encoder`.
+    context_length : int
+        See `TextLimits`.
     batch_size : int
-        Pictures or texts given to a tower at once.
+        Images or texts given to a tower at once.
 
     Raises
     ------
@@ -114,6 +137,7 @@ class TwoTowerEncoder(ABC):
         logit_bias: float | None,
         preprocessing: Preprocessing,
         template_set: str,
+        context_length: int,
         batch_size: int = 16,
     ) -> None:
         if batch_size < 1:
@@ -124,6 +148,7 @@ class TwoTowerEncoder(ABC):
         self.logit_bias = logit_bias
         self.preprocessing = preprocessing
         self.template_set = template_set
+        self.context_length = context_length
         self.batch_size = batch_size
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
@@ -148,12 +173,12 @@ class TwoTowerEncoder(ABC):
         return self._unit(rows)
 
     def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
-        """Embed pictures.
+        """Embed images.
 
         Parameters
         ----------
         images : sequence of PIL.Image.Image
-            Mode RGB, any sizes, as ``zeroshot.images.load`` gives them.
+            Any sizes and modes; each is converted to upright RGB as ``zeroshot.images.load`` does it.
 
         Returns
         -------
@@ -162,6 +187,8 @@ class TwoTowerEncoder(ABC):
 
         Raises
         ------
+        ImageUnreadable
+            If an image cannot be converted.
         ModelCorrupt
             If the tower answers with NaN, infinity or a zero vector.
         """
@@ -180,7 +207,7 @@ class TwoTowerEncoder(ABC):
         Parameters
         ----------
         texts : sequence of str
-            Any texts; over-long ones are cut as the model's tokenizer cuts them.
+            Any texts; over-long ones are cut as the model's tokenizer cuts them (``cuts`` says which).
 
         Returns
         -------
@@ -208,6 +235,22 @@ class TwoTowerEncoder(ABC):
             Of all together, special ones included; over-long texts are cut first.
         """
         return sum(len(ids) for ids in self._tokenize(texts))
+
+    def cuts(self, texts: Sequence[str]) -> list[bool]:
+        """Tell which texts are longer than the context, or end early, so that what follows changes nothing.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            n texts.
+
+        Returns
+        -------
+        list of bool
+            One per text.
+        """
+        short = self.context_length - _SPECIAL_TOKENS
+        return [not _is_plain(text, short) and self._cuts(text) for text in texts]
 
     def _encode_token_ids(self, token_ids: list[list[int]]) -> FloatArray:
         result = np.empty((len(token_ids), self.dim), dtype=np.float32)
@@ -256,9 +299,26 @@ class TwoTowerEncoder(ABC):
         """Token ids of each text, special tokens included, padding not."""
 
     @abstractmethod
+    def _cuts(self, text: str) -> bool:
+        """Whether a text has an end that is not read."""
+
+    @abstractmethod
     def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
         """One batch of token ids to (n, dim) float32, any norm; for towers that are not causal."""
 
     @abstractmethod
     def _packed_text_tower(self, packed: Packed) -> FloatArray:
         """One pack of token ids to (members, dim) float32, any norm; for causal towers."""
+
+
+def _is_plain(text: str, most: int) -> bool:
+    """Whether a text surely has at most so many tokens, as a token is at least a byte in whatever form it is read.
+
+    Entities may grow when they are unescaped, and a special token may be spelled out.
+    """
+    if len(text) > most or "&" in text or "<" in text:
+        return False
+    if text.isascii():
+        return True
+    compatible = unicodedata.normalize("NFKC", text)
+    return max(len(form.encode("utf-8", "surrogatepass")) for form in (text, compatible, compatible.lower())) <= most

@@ -1,40 +1,26 @@
-"""What models there are: open_clip's registry, with the sizes and accuracies that its authors published."""
+"""What models there are: open_clip's registry, with the sizes, accuracies and licences that their authors published."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from zeroshot.errors import OptionError
 
 _PUBLISHED = files("zeroshot") / "data" / "published"
 _MULTILINGUAL = ("xlm-roberta", "i18n", "siglip2", "nllb", "worldwide", "mt5")
-_NONCOMMERCIAL = {
-    "metaclip": "CC-BY-NC-4.0 (MetaCLIP)",
-    "worldwide": "CC-BY-NC-4.0 (MetaCLIP)",
-    "nllb": "CC-BY-NC-4.0 (NLLB-CLIP)",
-    "mobileclip": "Apple's own licence",
-    "datacompdr": "Apple's own licence",
-    "dfn": "Apple's own licence",
-}
-_PERMISSIVE = {
-    "siglip": "Apache-2.0",
-    "webli": "Apache-2.0",
-    "clipa": "Apache-2.0",
-    "pe-core": "Apache-2.0",
-    "eva": "MIT",
-    "openai": "MIT",
-    "laion": "MIT",
-    "datacomp": "MIT",
-    "commonpool": "MIT",
-}
+_UNKNOWN_LICENCE = "see its card"
+_MOST_GFLOPS = {"fast": 20.0, "balanced": 50.0}
+_RULE = "the highest zero-shot top-1 on ImageNet under a licence that permits commercial use"
 NEEDS = {
-    "fast": "the best average on 38 datasets under 20 GFLOPs",
-    "balanced": "the best average on 38 datasets under 50 GFLOPs",
-    "best": "the best average on 38 datasets",
-    "multilingual": "the best average on 38 datasets of those trained in many languages",
+    "fast": f"{_RULE}, with at most {_MOST_GFLOPS['fast']:g} GFLOPs",
+    "balanced": f"{_RULE}, with at most {_MOST_GFLOPS['balanced']:g} GFLOPs",
+    "best": _RULE,
+    "multilingual": f"{_RULE}, of the models trained in many languages",
 }
 """What can be recommended, and by which rule."""
 
@@ -56,9 +42,13 @@ class ModelFacts:
     average_38 : float or None
         Average over open_clip's 38 datasets, in [0, 1].
     licence : str
-        A note on the weights' licence, to be checked at its source.
+        The licence of the weights, to be checked at its source; "see its card" where it is not known here.
+    commercial_use : bool
+        Whether the licence permits commercial use; False where it is not known here.
     multilingual : bool
         Whether its text tower was trained in many languages.
+    source : str
+        Which of open_clip's documents the figures are from, separated by commas; empty when nothing was published.
     """
 
     spec: str
@@ -67,24 +57,37 @@ class ModelFacts:
     imagenet: float | None
     average_38: float | None
     licence: str
+    commercial_use: bool
     multilingual: bool
+    source: str
+
+    @property
+    def terms(self) -> str:
+        """The licence and what it forbids, for people."""
+        restricted = not self.commercial_use and self.licence != _UNKNOWN_LICENCE
+        return f"{self.licence}, no commercial use" if restricted else self.licence
 
 
 def published_models() -> list[ModelFacts]:
-    """List the models with published results; reads two small files, imports nothing.
+    """List the models with published results, each under the name it was published; imports nothing heavy.
 
     Returns
     -------
     list of ModelFacts
-        Best average first.
+        Highest ImageNet figure first; of equals, those free for commercial use first, then the higher average, then
+        by spec.
     """
-    results = _read("results.csv")
-    facts = [_facts(row["architecture"], row["tag"], row) for row in results]
-    return sorted(facts, key=lambda model: -(model.average_38 or 0))
+    facts = [_facts(row["architecture"], row["tag"]) for row in _read("results.csv")]
+    return sorted(
+        facts, key=lambda it: (-(it.imagenet or 0), not it.commercial_use, -(it.average_38 or 0), it.spec.lower())
+    )
 
 
 def all_models() -> list[ModelFacts]:
     """List every pretrained model of the installed open_clip; imports torch.
+
+    A tag that has results under an architecture has them under its "-quickgelu" twin too, and the other way round: the
+    weights are the same.
 
     Returns
     -------
@@ -93,17 +96,18 @@ def all_models() -> list[ModelFacts]:
     """
     import open_clip
 
-    results = {(row["architecture"], row["tag"]): row for row in _read("results.csv")}
-    return [_facts(name, tag, results.get((name, tag), {})) for name, tag in open_clip.list_pretrained()]
+    return [_facts(architecture, tag) for architecture, tag in open_clip.list_pretrained()]
 
 
-def recommend(need: str) -> ModelFacts:
+def recommend(need: str, *, any_licence: bool = False) -> ModelFacts:
     """Recommend a model among those with published results.
 
     Parameters
     ----------
     need : {"fast", "balanced", "best", "multilingual"}
         A key of `NEEDS`, whose value is the rule.
+    any_licence : bool
+        Whether to recommend models, too, whose licence does not permit commercial use.
 
     Returns
     -------
@@ -118,39 +122,62 @@ def recommend(need: str) -> ModelFacts:
     Examples
     --------
     >>> recommend("balanced").spec
-    'ViT-B-16:datacomp_xl_s13b_b90k'
+    'ViT-B-16-SigLIP:webli'
     """
     if need not in NEEDS:
         raise OptionError(f"{need!r} is not a known need.", f"Use one of {', '.join(NEEDS)}.", field="need")
-    most_gflops = {"fast": 20.0, "balanced": 50.0}.get(need, float("inf"))
-    candidates = [
+    most_gflops = _MOST_GFLOPS.get(need, float("inf"))
+    return next(
         model
         for model in published_models()
-        if (model.gflops or float("inf")) <= most_gflops and (need != "multilingual" or model.multilingual)
-    ]
-    return candidates[0]
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    with (_PUBLISHED / name).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _facts(architecture: str, tag: str, result: dict[str, str]) -> ModelFacts:
-    profile: dict[str, Any] = next((row for row in _read("profile.csv") if row["architecture"] == architecture), {})
-    name = f"{architecture}:{tag}".lower()
-    note = next(
-        (licence for part, licence in {**_NONCOMMERCIAL, **_PERMISSIVE}.items() if part in name), "see its card"
+        if (model.gflops or float("inf")) <= most_gflops
+        and (model.multilingual or need != "multilingual")
+        and (model.commercial_use or any_licence)
     )
+
+
+@cache
+def _read(name: str) -> tuple[dict[str, str], ...]:
+    with (_PUBLISHED / name).open(encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+def _facts(architecture: str, tag: str) -> ModelFacts:
+    result = next(_results(architecture, tag), {})
+    size = next(_sizes(architecture, result), {})
+    spec = f"{architecture}:{tag}"
+    name = spec.lower()
+    terms = next((row for row in _read("licences.csv") if fnmatchcase(name, row["pattern"])), {})
     return ModelFacts(
-        spec=f"{architecture}:{tag}",
-        mparams=_number(profile.get("mparams")),
-        gflops=_number(profile.get("gflops")),
+        spec=spec,
+        mparams=_number(size.get("mparams")),
+        gflops=_number(size.get("gflops")),
         imagenet=_number(result.get("imagenet")),
         average_38=_number(result.get("average_38")),
-        licence=note,
+        licence=terms.get("licence", _UNKNOWN_LICENCE),
+        commercial_use=terms.get("commercial") == "yes",
         multilingual=any(part in name for part in _MULTILINGUAL),
+        source=", ".join(dict.fromkeys(row["source"] for row in (result, size) if row)),
     )
+
+
+def _results(architecture: str, tag: str) -> Iterator[dict[str, str]]:
+    """Rows of the model: its own, then its twin's."""
+    rows = [row for row in _read("results.csv") if row["tag"] == tag]
+    yield from (row for row in rows if row["architecture"] == architecture)
+    yield from (row for row in rows if _plain(row["architecture"]) == _plain(architecture))
+
+
+def _sizes(architecture: str, result: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Rows with the size: the model's own, the architecture's, another tag's; twins share it."""
+    profile = ({**row, "source": "docs/model_profile.csv"} for row in _read("profile.csv"))
+    for row in (result, *profile, *_read("results.csv")):
+        if row.get("mparams") and _plain(row["architecture"]) == _plain(architecture):
+            yield row
+
+
+def _plain(architecture: str) -> str:
+    return architecture.removesuffix("-quickgelu")
 
 
 def _number(text: str | None) -> float | None:

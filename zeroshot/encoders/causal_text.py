@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from open_clip.transformer import TextTransformer
+
+from zeroshot.encoders.openclip_api import TextTransformer
 
 
 def causal_text_tower(model: Any) -> Any:
@@ -49,10 +50,28 @@ def pooled_position(row: list[int], tower: Any) -> int:
     int
         A position in `row`.
     """
-    if getattr(tower, "text_pool_type", None) == "eos" or getattr(tower, "pool_type", None) == "eos":
-        end = getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
+    kind, end = pooling(tower)
+    if kind == "eos":
         return row.index(end) if end in row else 0
     return row.index(max(row))
+
+
+def pooling(tower: Any) -> tuple[str, int | None]:
+    """Say how a causal tower finds the position that it reads.
+
+    Parameters
+    ----------
+    tower : torch.nn.Module
+        As ``causal_text_tower`` finds it.
+
+    Returns
+    -------
+    (str, int or None)
+        "eos" and that token's id, or "argmax" and None.
+    """
+    whole = hasattr(tower, "text_pool_type")  # a CLIP whose text tower has no module of its own
+    kind = tower.text_pool_type if whole else tower.pool_type
+    return ("eos", int(tower.text_eos_id if whole else tower.eos_id)) if kind == "eos" else ("argmax", None)
 
 
 class PackedTextTower(torch.nn.Module):

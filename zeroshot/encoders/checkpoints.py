@@ -1,67 +1,44 @@
-"""From a model spec to weights that are on this machine, downloading them when that is possible.
+"""From a model spec to what is built and loaded: configuration, preprocessing, weights, tokenizer.
 
-Whatever is missing is said within seconds: an unreachable hub is noticed before a client's long retries begin.
+Every form of spec becomes one ``Checkpoint`` that says all of it before anything is built, so that a model is what its
+publisher says it is, whichever way it was named.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import socket
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlparse
+from typing import Any
 
-import open_clip
-from huggingface_hub import constants as hub
-
+from zeroshot.encoders import hub, hugging_face_clip, openai_archive, openclip_api
+from zeroshot.encoders.checkpoint import Checkpoint, is_path, of_clip_model, of_definition, weights_file
+from zeroshot.encoders.model_config import contained, read_json
+from zeroshot.encoders.published import Definition, define, no_tag
 from zeroshot.errors import ModelCorrupt, ModelUnavailable, UnknownModel, quote
 
-_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
-_PROBE_TIMEOUT_S = 3.0
-_WAYS_OUT = (
-    "Three ways out: set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror; put open_clip_config.json and the "
-    "weights in a folder and use 'local-dir:/path'; or use 'tiny', which needs no download."
-)
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+_MODEL_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".json", ".txt", ".model", ".py")
+_OPEN_CLIP_WEIGHTS = (
+    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What open_clip is asked for.
-
-    Parameters
-    ----------
-    spec : str
-        As the user wrote it.
-    model_name : str
-        open_clip's ``model_name``: an architecture, or ``local-dir:``/``hf-hub:`` and the rest.
-    pretrained : str or None
-        Path of the weights; None where `model_name` says it all.
-    where : str
-        The weights, for messages.
-    tokenizer_name : str
-        What ``open_clip.get_tokenizer`` takes.
-    """
-
-    spec: str
-    model_name: str
-    pretrained: str | None
-    where: str
-    tokenizer_name: str
-
-
-def resolve(spec: str) -> Checkpoint:
-    """Find the weights that a spec names.
+def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
+    """Find out what a spec names, and have its weights on this machine.
 
     Parameters
     ----------
     spec : str
-        ``ARCH:TAG``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or ``local-dir:/path``.
+        ``ARCH:TAG``, ``ARCH:TAG@/path/to/weights``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or
+        ``local-dir:/path``.
+    trust_remote_code : bool
+        Whether code that comes with a tokenizer may run: the user's own word, never a configuration's.
 
     Returns
     -------
     Checkpoint
-        Its weights are on this machine.
+        Whole.
 
     Raises
     ------
@@ -70,138 +47,176 @@ def resolve(spec: str) -> Checkpoint:
     ModelUnavailable
         If the weights are not on this machine and cannot be downloaded.
     ModelCorrupt
-        If a file is there but is not weights.
+        If a file is there but is not weights, or its configuration is not usable.
+    ModelError
+        If the model needs code of its own, or is of a kind that is not read.
     """
     scheme, _, rest = spec.partition(":")
     if scheme == "local-dir":
-        return _local_directory(spec, rest)
+        return _local_directory(spec, rest, trust_remote_code=trust_remote_code)
     if scheme == "hf-hub":
-        return _hub_repository(spec, rest)
-    architecture = scheme.replace("/", "-")
-    if architecture not in open_clip.list_models():
-        close = difflib.get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.5)
-        raise UnknownModel(
-            f"{quote(architecture)} is not an architecture of open_clip {open_clip.__version__}.",
-            f"Did you mean {' or '.join(close)}?" if close else "'zeroshot models' lists them.",
-            field="model",
-        )
-    if "/" in rest or "\\" in rest or rest.endswith(_WEIGHT_SUFFIXES):
-        return Checkpoint(spec, architecture, str(_weights_file(Path(rest).expanduser(), spec)), rest, architecture)
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if rest.lower() not in tags:
-        listed = ", ".join(f"{architecture}:{tag}" for tag in tags) or "none are published; give a path to weights"
-        raise UnknownModel(
-            f"{quote(spec)} names no weights: {quote(rest) if rest else 'nothing'} is not a tag of {architecture}.",
-            f"There are: {listed}.",
-            field="model",
-        )
-    return Checkpoint(spec, architecture, _download(spec, architecture, rest.lower()), rest, architecture)
+        return _hub_repository(spec, rest, trust_remote_code=trust_remote_code)
+    tag, path = _split(rest)
+    definition = define(spec, scheme, tag or None)
+    if path:
+        return _with_file(spec, definition, Path(path).expanduser())
+    if definition.tag is None:
+        raise no_tag(spec, definition.name, rest)
+    weights = (Path(_download(spec, definition.name, definition.tag)),)
+    return of_definition(spec, definition, weights, trust_remote_code=trust_remote_code)
 
 
-def _local_directory(spec: str, rest: str) -> Checkpoint:
+def _split(rest: str) -> tuple[str, str]:
+    """Tag and path, either of which may be empty, of TAG, /path or TAG@/path."""
+    tag, at, path = rest.partition("@")
+    if at and not is_path(tag) and not Path(rest).expanduser().is_file():
+        return tag, path
+    return ("", rest) if is_path(rest) else (rest, "")
+
+
+def _with_file(spec: str, definition: Definition, path: Path) -> Checkpoint:
+    """An architecture with a file of weights, whichever library wrote it."""
+    weights_file(path, spec)
+    if openai_archive.is_archive(path):
+        quick_gelu = openai_archive.uses_quick_gelu(path)
+        notes = (f"{path} is a TorchScript archive, trained with {'QuickGELU' if quick_gelu else 'GELU'}.",)
+        config = {**definition.model_config, "quick_gelu": quick_gelu}
+        return of_definition(spec, replace(definition, model_config=config, notes=notes), (path,))
+    beside = path.parent / hugging_face_clip.CONFIG
+    if hugging_face_clip.is_checkpoint(path):
+        if not beside.is_file():
+            raise ModelUnavailable(
+                f"{path} is a CLIPModel of transformers, and {beside}, which says how it was trained, is missing.",
+                "Put the checkpoint's config.json beside it.",
+                field="model",
+            )
+        found = of_clip_model(spec, path.parent, (path,))
+        ours, theirs = _shape(definition.model_config), _shape(found.model_config)
+        if ours != theirs:
+            raise ModelCorrupt(
+                f"{path} is not a {definition.name}: {beside} has {theirs}, {definition.name} has {ours}.",
+                f"Load it as 'local-dir:{path.parent}'.",
+                field="model",
+            )
+        return found
+    return of_definition(spec, definition, (path,))
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    return {
+        "embed_dim": config["embed_dim"],
+        **{f"image {name}": vision.get(name) for name in ("width", "layers", "patch_size", "image_size")},
+        **{f"text {name}": text.get(name) for name in ("width", "layers")},
+    }
+
+
+def _local_directory(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpoint:
     folder = Path(rest).expanduser()
     if not folder.is_dir():
         raise ModelUnavailable(
             f"{quote(str(folder))} is not a folder.", "Check the path after 'local-dir:'.", field="model"
         )
-    if not (folder / "open_clip_config.json").is_file():
+    config = folder / OPEN_CLIP_CONFIG
+    for path in folder.iterdir():
+        if path.suffix in _MODEL_FILES:
+            contained(folder, path)
+    if not config.is_file():
+        if (folder / hugging_face_clip.CONFIG).is_file():
+            return of_clip_model(spec, folder, _parts(folder))
         raise ModelUnavailable(
-            f"{folder} has no open_clip_config.json.",
-            "A local-dir holds open_clip_config.json, open_clip_model.safetensors and, for some, tokenizer files.",
+            f"{folder} has no {OPEN_CLIP_CONFIG}.",
+            f"A local-dir holds {OPEN_CLIP_CONFIG}, open_clip_model.safetensors and, for some, tokenizer files; or "
+            "config.json and model.safetensors of transformers' CLIPModel.",
             field="model",
         )
-    weights = [path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth")]
-    if not weights:
+    names = [name for name in _OPEN_CLIP_WEIGHTS if (folder / name).is_file()]
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".pth"))
+    if not names and len(others) != 1:
         raise ModelUnavailable(
-            f"{folder} has no weights.", "Add open_clip_model.safetensors (or .bin, .pth).", field="model"
+            f"{folder} has {'no weights' if not others else 'several files of weights: ' + ', '.join(others)}.",
+            "Add open_clip_model.safetensors (or .bin, .pth).",
+            field="model",
         )
-    for path in weights:
-        _weights_file(path, spec)
-    name = f"local-dir:{folder}"
-    return Checkpoint(spec, name, None, str(folder), name)
+    weights = weights_file(folder / (names or others)[0], spec)
+    definition = _read_definition(config, str(folder))
+    return of_definition(spec, definition, (weights,), tokenizer_folder=folder, trust_remote_code=trust_remote_code)
 
 
-def _hub_repository(spec: str, rest: str) -> Checkpoint:
-    if rest.count("/") != 1 or not all(rest.split("/")):
+def _read_definition(path: Path, name: str) -> Definition:
+    content = read_json(path)
+    model_config, overrides = content.get("model_cfg"), content.get("preprocess_cfg") or {}
+    if not isinstance(model_config, dict) or not isinstance(overrides, dict):
+        raise ModelCorrupt(f"{path} has no model_cfg.", "Download or export the model again.", field="model")
+    return Definition(name, model_config, openclip_api.preprocess_config(overrides))
+
+
+def _hub_repository(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpoint:
+    if rest.count("/") != 1 or not hub.is_repository(rest):
         raise UnknownModel(f"{quote(spec)} is not of the form hf-hub:ORG/NAME.", "Check the name.", field="model")
-    from huggingface_hub import try_to_load_from_cache
-
-    if not isinstance(try_to_load_from_cache(rest, "open_clip_config.json"), str):
-        _require_hub(spec, f"open_clip_config.json and weights of {rest}")
     try:
-        from open_clip.pretrained import download_pretrained_from_hf
+        config = hub.file(spec, rest, OPEN_CLIP_CONFIG, required=False)
+    except ModelUnavailable:
+        if hub.cached(rest, [hugging_face_clip.CONFIG]) is None:
+            raise
+        config = None
+    if config is not None:
+        weights = Path(_fetch(spec, {"hf_hub": f"{rest}/"}, f"{OPEN_CLIP_CONFIG} and weights of {rest}"))
+        return of_definition(spec, _read_definition(config, rest), (weights,), trust_remote_code=trust_remote_code)
+    config = hub.file(spec, rest, hugging_face_clip.CONFIG)
+    assert config is not None  # noqa: S101 (it is required)
+    hugging_face_clip.model_config(read_json(config), str(config))  # or no weights are fetched
+    for name in (hugging_face_clip.PREPROCESSOR, *hugging_face_clip.TOKENIZER_FILES):
+        hub.file(spec, rest, name, required=False)
+    return of_clip_model(spec, config.parent, _hub_parts(spec, rest), name=rest)
 
-        download_pretrained_from_hf(rest, filename="open_clip_config.json")
-        download_pretrained_from_hf(rest)
-    except Exception as error:  # hub clients raise many kinds
-        raise _unavailable(spec, f"open_clip_config.json and weights of {rest}", str(error)) from error
-    name = f"hf-hub:{rest}"
-    return Checkpoint(spec, name, None, rest, name)
+
+def _hub_parts(spec: str, repository: str) -> tuple[Path, ...]:
+    """A repository's weights, in one file or in parts; what the cache has comes first."""
+    names = (*hugging_face_clip.WEIGHTS, *hugging_face_clip.INDEXES)
+    for name in sorted(names, key=lambda one: hub.cached(repository, [one]) is None):
+        path = hub.file(spec, repository, name, required=False)
+        if path is not None and name in hugging_face_clip.INDEXES:
+            parts = (hub.file(spec, repository, part) for part in hugging_face_clip.part_names(path))
+            return tuple(part for part in parts if part is not None)
+        if path is not None:
+            return (path,)
+    raise hub.unavailable(spec, f"model.safetensors of {repository}", "the repository has no such file")
+
+
+def _parts(folder: Path) -> tuple[Path, ...]:
+    """A folder's weights, in one file or in parts."""
+    for name in hugging_face_clip.WEIGHTS:
+        if (folder / name).is_file():
+            return (folder / name,)
+    for name in hugging_face_clip.INDEXES:
+        if (folder / name).is_file():
+            return tuple(folder / part for part in hugging_face_clip.part_names(folder / name))
+    raise ModelUnavailable(f"{folder} has no weights.", "Add model.safetensors.", field="model")
 
 
 def _download(spec: str, architecture: str, tag: str) -> str:
     """Path of a published checkpoint's weights; open_clip and the hub's client show their progress on stderr."""
-    config = open_clip.get_pretrained_cfg(architecture, tag)
-    repository = (config.get("hf_hub") or "").rstrip("/")
-    looked_for = f"the weights of {spec} ({repository or config.get('url')})"
-    if repository and not _in_hub_cache(config["hf_hub"]):
-        _require_hub(spec, looked_for)
-    elif not repository:
-        _require_host(spec, looked_for, config.get("url", ""))
-    try:
-        from open_clip.pretrained import download_pretrained
+    entry = openclip_api.published(architecture, tag)
+    repository = (entry.get("hf_hub") or "").rstrip("/")
+    return _fetch(spec, entry, f"the weights of {spec} ({repository or entry.get('url')})")
 
-        path = download_pretrained(config)
+
+def _fetch(spec: str, entry: dict[str, Any], looked_for: str) -> str:
+    repository, filename = (entry.get("hf_hub") or "").rpartition("/")[::2]
+    if not repository:
+        hub.require_host(spec, looked_for, entry.get("url", ""))
+    elif hub.cached(repository, _file_names(filename)) is None:
+        hub.require_hub(spec, looked_for)
+    try:
+        return openclip_api.download(entry)
     except Exception as error:  # hub clients raise many kinds
-        raise _unavailable(spec, looked_for, str(error)) from error
-    return str(path)
+        raise hub.unavailable(spec, looked_for, str(error)) from error
 
 
-def _in_hub_cache(entry: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    repository, filename = os.path.split(entry)
+def _file_names(filename: str) -> list[str]:
+    """Under which names open_clip looks for a repository's weights."""
     names = [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    if filename.endswith(".bin"):
-        names.append(f"{filename.removesuffix('.bin')}.safetensors")
-    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names)
-
-
-def _require_hub(spec: str, looked_for: str) -> None:
-    if hub.is_offline_mode():
-        raise _unavailable(spec, looked_for, "HF_HUB_OFFLINE is set")
-    _require_host(spec, looked_for, hub.ENDPOINT)
-
-
-def _require_host(spec: str, looked_for: str, url: str) -> None:
-    """Fail at once where the host does not answer; a proxy is left to answer for itself."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return
-    address = urlparse(url)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_PROBE_TIMEOUT_S).close()
-    except OSError as error:
-        raise _unavailable(spec, looked_for, f"{address.hostname} cannot be reached: {error}") from error
-
-
-def _unavailable(spec: str, looked_for: str, reason: str) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"{spec} is not on this machine: looked for {looked_for} in {hub.HF_HUB_CACHE}, and it cannot be downloaded "
-        f"({quote(reason, limit=160)}).",
-        _WAYS_OUT,
-        field="model",
-    )
-
-
-def _weights_file(path: Path, spec: str) -> Path:
-    """The path, if it can be a checkpoint; what a failed download leaves behind is named."""
-    if not path.is_file():
-        raise ModelUnavailable(f"{path} does not exist.", f"Check the path in {quote(spec)}.", field="model")
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise ModelCorrupt(f"{path} is a Git LFS pointer, not weights.", "Run 'git lfs pull'.", field="model")
-    if len(head) < 64 or head.lstrip()[:1] == b"<":
-        raise ModelCorrupt(f"{path} is not weights: it begins with {head[:16]!r}.", "Download it again.", field="model")
-    return path
+    if filename.endswith((".bin", ".pth")):
+        names.append(f"{filename[:-4]}.safetensors")
+    return names

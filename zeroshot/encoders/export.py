@@ -114,7 +114,7 @@ def export(
         on_progress("image tower")
         _export_image_tower(encoder, staging / "image.onnx", precision)
         config = ModelConfig(
-            name=encoder.spec if "/" not in encoder.spec else encoder.checkpoint.model_name,
+            name=encoder.checkpoint.public_name,
             dim=encoder.dim,
             logit_scale=encoder.logit_scale,
             logit_bias=encoder.logit_bias,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
+from zeroshot.encoders.causal_text import pooling
 from zeroshot.encoders.openclip import OpenClipEncoder
+from zeroshot.encoders.openclip_api import HFTokenizer, SimpleTokenizer
+from zeroshot.encoders.tokenization import HuggingFaceClipTokenizer, OpenClipTokenizer
 from zeroshot.errors import ModelError
 
 
@@ -34,14 +37,16 @@ def write_tokenizer(encoder: OpenClipEncoder, path: Path) -> dict[str, Any]:
     ModelError
         If the tokenizer has no such form.
     """
-    original = encoder.tokenizer
-    length = int(encoder.model.context_length)
-    facts: dict[str, Any] = {"context_length": length, "pad_to_context": not encoder.causal_texts}
+    facts: dict[str, Any] = {"context_length": encoder.context_length, "pad_to_context": not encoder.causal_texts}
+    if isinstance(encoder.tokenizer, HuggingFaceClipTokenizer):
+        encoder.tokenizer.save(path)
+        return facts | {"pad_id": 0, "end_id": _end_id(encoder)}
+    original = encoder.tokenizer.original if isinstance(encoder.tokenizer, OpenClipTokenizer) else None
     if isinstance(original, SimpleTokenizer):
         if original.reduction_fn is not None:
             raise ModelError("The tokenizer drops words at random, as in training.", "Export a model for inference.")
         tokenizer = _from_simple(original)
-        facts |= {"pad_id": 0, "end_id": original.eot_token_id if encoder.causal_texts else None}
+        facts |= {"pad_id": 0, "end_id": _end_id(encoder)}
     elif isinstance(original, HFTokenizer) and not original.strip_sep_token and not original.tokenizer_mode:
         if not hasattr(original.tokenizer, "backend_tokenizer"):
             raise ModelError("The model's tokenizer has no tokenizers-library form.", "It cannot be exported.")
@@ -62,8 +67,11 @@ def write_tokenizer(encoder: OpenClipEncoder, path: Path) -> dict[str, Any]:
 def _end_id(encoder: OpenClipEncoder) -> int | None:
     if not encoder.causal_texts:
         return None
-    tower = encoder.packed_tower.tower
-    return int(getattr(tower, "text_eos_id", None) or tower.eos_id)
+    kind, end = pooling(encoder.packed_tower.tower)
+    if kind == "eos":
+        return end
+    (ids,) = encoder.tokenizer.ids(["x"])
+    return max(ids)  # the tower reads where the highest token is
 
 
 def _from_simple(original: Any) -> tokenizers.Tokenizer:
@@ -95,6 +103,7 @@ def _from_simple(original: Any) -> tokenizers.Tokenizer:
     return tokenizer
 
 
+@cache
 def _word_pattern() -> str:
     """open_clip's pattern with its character classes spelled out.
 

@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot.encoders.cleaning import cleaner
+from zeroshot.encoders.model_config import contained
 from zeroshot.errors import ModelCorrupt, ModelUnavailable
 from zeroshot.images import Preprocessing
 
-FORMAT = 1
+FORMAT = 2
+"""2: preprocessing and activation are those of the published tag; before, they could be the architecture's defaults."""
+
 MANIFEST = "config.json"
+_NEEDED = ("image.onnx", "text.onnx", "tokenizer.json")
+_FINGERPRINT = 1  # what is hashed, and how: a model directory's vectors did not change with its format
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class ModelConfig:
     def fingerprint(self) -> str:
         """sha256, in hex, of everything that decides the vectors."""
         decisive = {k: v for k, v in _to_json(self).items() if k not in ("name", "template_set", "made_with")}
+        decisive["format"] = _FINGERPRINT
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
@@ -134,15 +140,23 @@ def read_config(directory: Path) -> ModelConfig:
     try:
         raw: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if (version := raw.pop("format")) != FORMAT:
-            raise ModelCorrupt(f"{manifest} has format {version}; this version reads {FORMAT}.", "Export it again.")
+            why = " It was made when the preprocessing could be another model's." if version == 1 else ""
+            raise ModelCorrupt(
+                f"{manifest} has format {version}; this version reads {FORMAT}.{why}",
+                f"Export it again: zeroshot export {raw.get('name', 'SPEC')} NEW_DIRECTORY",
+                field="model",
+            )
         config = ModelConfig(**{**raw, "preprocessing": Preprocessing.from_dict(raw["preprocessing"])})
         cleaner(config.text_cleaning)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelCorrupt(
             f"{manifest} is damaged: {type(error).__name__}: {error}.", "Export the model again."
         ) from error
+    missing = [name for name in _NEEDED if name not in config.files]
+    if missing:
+        raise ModelCorrupt(f"{manifest} has no sha256 of {', '.join(missing)}.", "Export the model again.")
     for name, expected in config.files.items():
-        path = directory / name
+        path = contained(directory, directory / name)
         if not path.is_file():
             raise ModelCorrupt(f"{path} is missing.", "Export or copy the model directory again.")
         if _sha256(path) != expected:
@@ -151,7 +165,7 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def _to_json(config: ModelConfig) -> dict[str, Any]:
-    return {"format": FORMAT, **asdict(config)}
+    return {"format": FORMAT, **asdict(config), "preprocessing": config.preprocessing.to_dict()}
 
 
 def _sha256(path: Path) -> str:

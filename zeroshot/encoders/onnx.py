@@ -64,6 +64,7 @@ class OnnxEncoder(TwoTowerEncoder):
             logit_bias=config.logit_bias,
             preprocessing=config.preprocessing,
             template_set=config.template_set,
+            context_length=config.context_length,
             batch_size=batch_size,
         )
         self._config = config
@@ -129,6 +130,10 @@ class OnnxEncoder(TwoTowerEncoder):
         if self._config.pad_to_context:
             rows = [ids + [self._config.pad_id] * (length - len(ids)) for ids in rows]
         return rows
+
+    def _cuts(self, text: str) -> bool:
+        encoding, end = self._tokenizer.encode(self._clean(text)), self._config.end_id
+        return bool(encoding.overflowing) or (end in encoding.ids and encoding.ids.index(end) + 1 < len(encoding.ids))
 
     def _text_tower(self, token_ids: Sequence[list[int]]) -> FloatArray:
         longest = max(len(ids) for ids in token_ids)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 
+from zeroshot.encoders import hugging_face_clip, openai_archive, openclip_api
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.causal_text import PackedTextTower, causal_text_tower, pooled_position
-from zeroshot.encoders.checkpoints import Checkpoint, resolve
+from zeroshot.encoders.checkpoint import Checkpoint
+from zeroshot.encoders.checkpoints import resolve
 from zeroshot.encoders.prefix_tree import Packed
-from zeroshot.errors import ModelCorrupt, ModelUnavailable, OptionError, quote
+from zeroshot.encoders.tokenization import Tokenizer, load_clip_tokenizer, load_tokenizer
+from zeroshot.errors import ModelCorrupt, ModelUnavailable, ModelWarning, OptionError, quote
 from zeroshot.images import Preprocessing
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 Tokens = list[list[int]]
+
+_FINGERPRINT = 2
+"""What is hashed, and how; vectors kept under another number's fingerprints are not found again."""
 
 
 class OpenClipEncoder(TwoTowerEncoder):
@@ -33,7 +38,8 @@ class OpenClipEncoder(TwoTowerEncoder):
     Parameters
     ----------
     spec : str
-        ``ARCH:TAG``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or ``local-dir:/path``.
+        ``ARCH:TAG``, ``ARCH:TAG@/path/to/weights``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or
+        ``local-dir:/path``.
     device : str
         "auto" (cuda, else mps, else cpu), or any torch device.
     precision : {"auto", "fp32", "fp16", "bf16"}
@@ -41,7 +47,9 @@ class OpenClipEncoder(TwoTowerEncoder):
     threads : int
         CPU threads; 0 leaves torch's own choice.
     batch_size : int
-        Pictures given to the tower at once.
+        Images given to the tower at once.
+    trust_remote_code : bool
+        Whether Python code that comes with a model's tokenizer may run. A model's configuration cannot ask for it.
 
     Raises
     ------
@@ -51,8 +59,15 @@ class OpenClipEncoder(TwoTowerEncoder):
         If the weights, or the tokenizer, are not on this machine and cannot be downloaded.
     ModelCorrupt
         If the weights are damaged or of another architecture.
+    ModelError
+        If the model needs code of its own, or is of a kind that is not read.
     OptionError
         If `device` or `precision` is not usable here.
+
+    Warns
+    -----
+    ModelWarning
+        If the model is not what its name alone suggests, or a file does not say how it was trained.
     """
 
     def __init__(
@@ -63,49 +78,67 @@ class OpenClipEncoder(TwoTowerEncoder):
         precision: str = "auto",
         threads: int = 0,
         batch_size: int = 16,
+        trust_remote_code: bool = False,
     ) -> None:
         if threads > 0:
             torch.set_num_threads(threads)
         self.device = _choose_device(device)
         self.precision = _choose_precision(precision, self.device)
-        self.checkpoint = resolve(spec)
+        self.checkpoint = resolve(spec, trust_remote_code=trust_remote_code)
         self.model = _load(self.checkpoint, self.precision, self.device)
         tower = causal_text_tower(self.model)
         self.causal_texts = tower is not None
         self.packed_tower = PackedTextTower(tower)
         super().__init__(
             spec=spec,
-            dim=_embed_dim(self.model),
+            dim=_embed_dim(self.model, self.checkpoint.tokenizer.context_length),
             logit_scale=float(self.model.logit_scale.detach().float().exp().mean()),
             logit_bias=None if self.model.logit_bias is None else float(self.model.logit_bias.detach().float().mean()),
-            preprocessing=preprocessing_of(self.model),
+            preprocessing=preprocessing_of(self.model, self.checkpoint),
             template_set="simple",
+            context_length=self.checkpoint.tokenizer.context_length,
             batch_size=batch_size,
         )
+        for note in self.checkpoint.notes:
+            warnings.warn(note, ModelWarning, stacklevel=3)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256, in hex, of weights, architecture, preprocessing and precision; computed when first asked for."""
-        digest = hashlib.sha256(json.dumps([self.preprocessing.to_dict(), self.precision]).encode())
+        """sha256, in hex, of all that decides a vector; computed when first asked for.
+
+        Weights and precision, the configuration (activation, heads, pooling, context length...), preprocessing, and
+        the tokenizer.
+        """
+        decisive = {
+            "fingerprint": _FINGERPRINT,
+            "model": openclip_api.decisive(self.checkpoint.model_config),
+            "text_tower": {
+                name: value
+                for name, value in (self.checkpoint.text_tower or {}).items()
+                if name not in ("_name_or_path", "architectures", "torch_dtype", "dtype", "transformers_version")
+            },
+            "preprocessing": self.preprocessing.to_dict(),
+            "precision": self.precision,
+            "context_length": self.context_length,
+            "tokenizer": self.tokenizer.digest,
+        }
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     @cached_property
-    def tokenizer(self) -> Callable[[list[str]], torch.Tensor]:
-        """open_clip's tokenizer of this model: texts to an int64 tensor of shape (n, context_length)."""
-        try:
-            tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(self.checkpoint.tokenizer_name)
-        except Exception as error:  # transformers and hub clients raise many kinds
-            raise ModelUnavailable(
-                f"The tokenizer of {self.spec} is not on this machine and cannot be downloaded: "
-                f"{quote(str(error), limit=200)}.",
-                "It lives on the Hugging Face hub: set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror; or "
-                "use 'local-dir:/path' with open_clip_config.json, weights and tokenizer files.",
-                field="model",
-            ) from error
-        return tokenizer
+    def tokenizer(self) -> Tokenizer:
+        """This model's tokenizer, loaded when first asked for: images need none."""
+        found = self.checkpoint
+        if found.is_hugging_face and found.tokenizer_folder is not None:
+            tokenizer = load_clip_tokenizer(found.tokenizer_folder, found.tokenizer.context_length)
+            if tokenizer is not None:
+                return tokenizer
+        return load_tokenizer(
+            self.spec, found.tokenizer, found.tokenizer_folder, trust_remote_code=found.trust_remote_code
+        )
 
     def encode_tokens(self, token_ids: Sequence[Sequence[int]]) -> FloatArray:
         """Embed texts that are token ids already.
@@ -128,8 +161,11 @@ class OpenClipEncoder(TwoTowerEncoder):
         return self._encode_token_ids(self._cut([list(row) for row in token_ids]))
 
     def _tokenize(self, texts: Sequence[str]) -> Tokens:
-        rows: Tokens = self.tokenizer(list(texts)).tolist() if texts else []
-        return self._cut(rows)
+        return self._cut(self.tokenizer.ids(texts) if texts else [])
+
+    def _cuts(self, text: str) -> bool:
+        ids = self.tokenizer.whole(text)
+        return len(ids) > self.context_length or len(self._cut([ids])[0]) < len(ids)
 
     def _cut(self, rows: Tokens) -> Tokens:
         """Drop what follows the end-of-text token, where the tower cannot see it."""
@@ -157,27 +193,36 @@ class OpenClipEncoder(TwoTowerEncoder):
         return rows
 
 
-def preprocessing_of(model: torch.nn.Module) -> Preprocessing:
+def preprocessing_of(model: torch.nn.Module, checkpoint: Checkpoint) -> Preprocessing:
     """Read a model's own preprocessing.
 
     Parameters
     ----------
     model : torch.nn.Module
-        An open_clip model.
+        Built from the checkpoint.
+    checkpoint : Checkpoint
+        What it was built from.
 
     Returns
     -------
     Preprocessing
-        As open_clip's inference transform would do it.
+        As open_clip's inference transform, or transformers' image processor, would do it.
+
+    Raises
+    ------
+    ModelCorrupt
+        If the configuration is not usable.
     """
-    config: dict[str, Any] = open_clip.get_model_preprocess_cfg(model)
-    size = config["size"]
+    if checkpoint.is_hugging_face:
+        return Preprocessing.from_dict(checkpoint.preprocessing)
+    config = openclip_api.preprocessing_of(model)
+    size, interpolation = config["size"], config["interpolation"]
     return Preprocessing.from_dict(
         {
             "size": [size, size] if isinstance(size, int) else list(size),
             "mean": _three(config["mean"]),
             "std": _three(config["std"]),
-            "interpolation": "bilinear" if config["interpolation"] == "bilinear" else "bicubic",
+            "interpolation": "bicubic" if interpolation == "random" else interpolation,  # as open_clip takes it
             "resize_mode": config["resize_mode"],
             "fill_color": config["fill_color"],
         }
@@ -188,40 +233,57 @@ def _three(value: Any) -> list[float]:
     return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)] * 3
 
 
-def _embed_dim(model: Any) -> int:
+def _embed_dim(model: Any, context_length: int) -> int:
     """Length of a vector, asked of the text tower, which is the cheaper to run."""
     with torch.inference_mode():
         device = next(model.parameters()).device
-        tokens = torch.zeros(1, model.context_length, dtype=torch.long, device=device)
+        tokens = torch.zeros(1, context_length, dtype=torch.long, device=device)
         return int(model.encode_text(tokens).shape[-1])
 
 
 def _load(checkpoint: Checkpoint, precision: str, device: torch.device) -> Any:
-    root = logging.getLogger()
-    before = list(root.handlers)
+    preprocessing = openclip_api.preprocess_config() if checkpoint.is_hugging_face else checkpoint.preprocessing
     try:
-        model = open_clip.create_model(
-            checkpoint.model_name,
-            pretrained=checkpoint.pretrained,
-            precision=precision,
-            device=device,
-            require_pretrained=True,
-            weights_only=True,
-        )
+        model = openclip_api.build(checkpoint.model_config, preprocessing, precision=precision, device=device)
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"{checkpoint.spec} needs {error.name or error}, which is not installed.",
+            f"Run: pip install {error.name or 'it'}",
+            field="model",
+        ) from error
+    except Exception as error:  # torch, timm and open_clip raise many kinds
+        raise ModelCorrupt(
+            f"{checkpoint.spec}: the configuration of {checkpoint.name} cannot be built: "
+            f"{quote(str(error), limit=300)}",
+            "Download or export it again, or upgrade open_clip_torch and timm.",
+            field="model",
+        ) from error
+    try:
+        _fill(model, checkpoint)
     except Exception as error:  # torch, safetensors, pickle and open_clip raise many kinds
         raise ModelCorrupt(
-            f"{checkpoint.spec}: {checkpoint.where} cannot be loaded as {checkpoint.model_name}: "
+            f"{checkpoint.spec}: {', '.join(map(str, checkpoint.weights))} cannot be loaded as {checkpoint.name}: "
             f"{quote(str(error), limit=300)}",
             "Check that the file is whole and of that architecture ('zeroshot models' lists them); download it again.",
             field="model",
         ) from error
-    finally:
-        root.handlers[:] = before  # open_clip logs through the root logger, which installs a handler
     model.eval()
     model.requires_grad_(requires_grad=False)
     if not hasattr(model, "logit_bias"):
         model.logit_bias = None
     return model
+
+
+def _fill(model: Any, checkpoint: Checkpoint) -> None:
+    """Load the weights, every one of which must fit."""
+    first, *more = checkpoint.weights
+    if checkpoint.is_hugging_face:
+        tensors = hugging_face_clip.to_open_clip(hugging_face_clip.read_weights([first, *more]))
+        model.load_state_dict(tensors, strict=True)
+    elif openai_archive.is_archive(first):
+        model.load_state_dict(openai_archive.read_archive(first), strict=True)
+    else:
+        openclip_api.load_weights(model, first)
 
 
 def _choose_device(device: str) -> torch.device:

@@ -18,7 +18,13 @@ PHOTOS = next(p for p in (_PACKAGE / "data" / "photos", _PACKAGE.parent / "examp
 
 
 def load_encoder(
-    spec: str = "tiny", *, threads: int = 0, batch_size: int = 16, device: str = "auto", precision: str = "auto"
+    spec: str = "tiny",
+    *,
+    threads: int = 0,
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: str = "auto",
+    trust_remote_code: bool = False,
 ) -> Encoder:
     """Load the encoder that a model spec names.
 
@@ -26,7 +32,7 @@ def load_encoder(
     ----------
     spec : str
         ``tiny`` (embedded), ``onnx:DIRECTORY`` (a model directory), or an open_clip model: ``ARCH:TAG``,
-        ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME``, ``local-dir:/path``.
+        ``ARCH:TAG@/path/to/weights``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME``, ``local-dir:/path``.
     threads : int
         CPU threads; 0 is every core this process may use.
     batch_size : int
@@ -35,6 +41,8 @@ def load_encoder(
         For open_clip models: "auto" or a torch device. Model directories are served on the CPU.
     precision : str
         For open_clip models: "auto", "fp32", "fp16" or "bf16". A model directory has its own.
+    trust_remote_code : bool
+        Whether Python code that comes with a model's tokenizer may run. Nothing but this argument allows it.
 
     Returns
     -------
@@ -49,6 +57,8 @@ def load_encoder(
         If its files are not here.
     ModelCorrupt
         If its files are damaged.
+    ModelError
+        If it needs code of its own, which is not trusted.
     OptionError
         If `device` or `precision` is not usable.
 
@@ -75,7 +85,14 @@ def load_encoder(
         )
     from zeroshot.encoders.openclip import OpenClipEncoder
 
-    return OpenClipEncoder(spec, device=device, precision=precision, threads=threads, batch_size=batch_size)
+    return OpenClipEncoder(
+        spec,
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def _is_architecture(spec: str) -> bool:

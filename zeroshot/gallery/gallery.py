@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, tee
 from pathlib import Path
 
@@ -19,7 +19,16 @@ from zeroshot.gallery.queries import combine
 from zeroshot.gallery.records import Hit, Item, LabelCount, Query
 from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import LabelSet, choose_templates, class_matrix, embed_reference, load_label_set
+from zeroshot.labels import (
+    LabelSet,
+    choose_templates,
+    class_matrix,
+    embed_reference,
+    label_warnings,
+    load_label_set,
+    tell,
+    text_warnings,
+)
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Wishes, build_scorer
 
@@ -126,6 +135,7 @@ class Gallery(Collection):
         min_similarity: float | None = None,
         where: Filter | None = None,
         exact: bool = False,
+        on_warning: Callable[[str], object] | None = None,
     ) -> list[Hit]:
         """Find the items most similar to a sentence, a picture, a stored item, a vector, or a weighted sum of them.
 
@@ -141,6 +151,8 @@ class Gallery(Collection):
             Only items whose metadata match; applied before ranking, so `top_k` of those are found if there are.
         exact : bool
             Whether to compare with every vector, however many there are.
+        on_warning : callable or None
+            Called with what is to be known of the sentences; None makes it a Python warning.
 
         Returns
         -------
@@ -161,6 +173,7 @@ class Gallery(Collection):
         queries = (
             [Query(text=query)] if isinstance(query, str) else [query] if isinstance(query, Query) else list(query)
         )
+        tell(text_warnings(self.encoder, [part.text for part in queries if part.text is not None]), on_warning)
         vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self.limits)
         own = {part.id for part in queries if part.id is not None}
         candidates = self._index.search(vector, top_k + len(own), where, exact=exact)
@@ -178,6 +191,7 @@ class Gallery(Collection):
         templates: TemplateSet | None = None,
         examples: int = _EXAMPLES,
         wishes: Wishes | None = None,
+        on_warning: Callable[[str], object] | None = None,
     ) -> list[LabelCount]:
         """Rank labels for every stored picture, from stored vectors: no picture is read or encoded.
 
@@ -191,6 +205,8 @@ class Gallery(Collection):
             How many of the surest items to name per label.
         wishes : Wishes or None
             Mode, threshold and temperature; the label set's own when None.
+        on_warning : callable or None
+            Called with what is to be known of the labels; None makes it a Python warning.
 
         Returns
         -------
@@ -204,6 +220,7 @@ class Gallery(Collection):
             If the labels cannot be used.
         """
         chosen = templates or choose_templates(self.encoder, labels)
+        tell(label_warnings(self.encoder, labels.labels, chosen), on_warning)
         matrix = class_matrix(self.encoder, labels.labels, chosen, self._cache)
         scorer = build_scorer(labels, matrix, self.encoder, wishes or Wishes(), self._embed_reference)
         return count_labels(self._index, self._store, scorer, examples)

@@ -1,7 +1,17 @@
 """Pictures: from any source to an upright RGB picture, and from there to a model's input array."""
 
-from zeroshot.images.loading import FORMATS, load
+from zeroshot.images.loading import FORMATS, load, to_rgb
 from zeroshot.images.preprocessing import Preprocessing
 from zeroshot.images.sources import ImageLimits, ImageSource, decode_base64, describe, is_url
 
-__all__ = ["FORMATS", "ImageLimits", "ImageSource", "Preprocessing", "decode_base64", "describe", "is_url", "load"]
+__all__ = [
+    "FORMATS",
+    "ImageLimits",
+    "ImageSource",
+    "Preprocessing",
+    "decode_base64",
+    "describe",
+    "is_url",
+    "load",
+    "to_rgb",
+]

@@ -48,6 +48,10 @@ _ORIENTATIONS = {
 }
 
 
+_ORIENTED_BY = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Blocks of metadata that may hold an orientation."""
+
+
 def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int | None = None) -> Image.Image:
     """Read one picture from any source.
 
@@ -84,10 +88,10 @@ def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int 
     limits = limits or ImageLimits()
     if isinstance(source, Image.Image):
         _check_size(source.size, limits, describe(source))
-        return _to_rgb(source, describe(source))
+        return to_rgb(source)
     if isinstance(source, np.ndarray):
         _check_size((*source.shape, 1, 1)[1::-1], limits, describe(source))
-        return _to_rgb(_from_array(source), describe(source))
+        return to_rgb(_from_array(source), describe(source))
     opened = open_source(source, limits)
     if isinstance(opened, Path):
         with opened.open("rb") as file:
@@ -118,7 +122,7 @@ def _decode(file: BinaryIO, limits: ImageLimits, enough: int | None, name: str) 
             if enough is not None and image.format in ("JPEG", "MPO"):
                 _draft(image, enough)
             image.load()
-            return _to_rgb(image, name)
+            return to_rgb(image, name)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -168,8 +172,26 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Upright RGB of a picture in any mode."""
+def to_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
+    """Convert a decoded image of any mode to upright RGB: the one way in which this program does it.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Any mode; EXIF orientation is applied, transparency flattened on white, wider grey narrowed to 8 bits.
+    name : str or None
+        What messages call it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB, without an orientation that could be applied again; `image` itself where nothing is to be done.
+
+    Raises
+    ------
+    ImageUnreadable
+        If it cannot be converted.
+    """
     try:
         upright = _upright(image)
         if upright.mode.startswith("I") or upright.mode == "F":
@@ -180,7 +202,8 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return upright.convert("RGB") if upright.mode != "RGB" else upright
     except Exception as error:  # a PIL image handed in may be half-read; see _decode
         raise ImageUnreadable(
-            f"{name} cannot be converted from mode {image.mode} to RGB: {error}.", "Export it as RGB."
+            f"{name or describe(image)} cannot be converted from mode {image.mode} to RGB: {error}.",
+            "Export it as RGB.",
         ) from error
 
 
@@ -191,7 +214,12 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # metadata is not the picture: hostile EXIF raises almost anything
         orientation = None
     turn = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    upright = image.transpose(turn)
+    for block in _ORIENTED_BY:
+        upright.info.pop(block, None)
+    return upright
 
 
 def _narrow(image: Image.Image) -> Image.Image:

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from zeroshot.errors import ModelCorrupt
+from zeroshot.images.loading import to_rgb
 
+CropOffset = Literal["round", "floor"]
 ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
@@ -44,6 +46,8 @@ class Preprocessing:
         Grey level of the padding in "longest" mode.
     resize_to : int or None
         For "shortest": the shorter side before the crop, where it is not the input's own size.
+    crop_offset : {"round", "floor"}
+        For "shortest": how half a pixel of the crop's place is rounded, to even (torchvision) or down (transformers).
     """
 
     size: tuple[int, int]
@@ -53,6 +57,7 @@ class Preprocessing:
     resize_mode: ResizeMode = "shortest"
     fill_color: int = 0
     resize_to: int | None = None
+    crop_offset: CropOffset = "round"
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
@@ -77,7 +82,11 @@ class Preprocessing:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             result = cls(**fields)
             positive = (*result.size, result.resize_to or 1, *result.std)
-            known = result.resize_mode in ("shortest", "longest", "squash") and result.interpolation in _RESAMPLING
+            known = (
+                result.resize_mode in ("shortest", "longest", "squash")
+                and result.interpolation in _RESAMPLING
+                and result.crop_offset in ("round", "floor")
+            )
             if not known or min(positive) <= 0 or {len(result.mean), len(result.std)} != {3} or len(result.size) != 2:
                 raise ValueError(values)
         except (TypeError, ValueError) as error:
@@ -92,9 +101,12 @@ class Preprocessing:
         Returns
         -------
         dict
-            Field names and values.
+            Field names and values; `crop_offset` where it is not the usual one.
         """
-        return asdict(self)
+        values = asdict(self)
+        if self.crop_offset == "round":
+            del values["crop_offset"]
+        return values
 
     @property
     def enough(self) -> int:
@@ -107,13 +119,19 @@ class Preprocessing:
         Parameters
         ----------
         image : PIL.Image.Image
-            Mode RGB, any size.
+            Any size and mode; converted as ``zeroshot.images.load`` converts it.
 
         Returns
         -------
         ndarray of float32, shape (3, height, width)
             The model's input.
+
+        Raises
+        ------
+        ImageUnreadable
+            If it cannot be converted.
         """
+        image = to_rgb(image)
         if self.resize_mode == "squash":
             fitted = self._resize(image, self.size)
         elif self.resize_mode == "longest":
@@ -154,7 +172,8 @@ class Preprocessing:
             ratio = min(height / target_height, width / target_width)
             new_width, new_height = round(width / ratio), round(height / ratio)
             resampling = Image.Resampling.BICUBIC
-        left, top = round((new_width - target_width) / 2), round((new_height - target_height) / 2)
+        place = round if self.crop_offset == "round" else int
+        left, top = place((new_width - target_width) / 2), place((new_height - target_height) / 2)
         crop = (left, top, left + target_width, top + target_height)
         if (new_width, new_height) == image.size:
             return image.crop(crop)

@@ -11,6 +11,7 @@ import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.errors import ModelError, quote
+from zeroshot.labels.distinct import label_warnings
 from zeroshot.labels.files import load_label_set
 from zeroshot.labels.label import Label
 from zeroshot.labels.label_set import LabelSet
@@ -35,6 +36,7 @@ class ClassMatrices:
         self._encoder = encoder
         self._cache = cache
         self._kept: OrderedDict[tuple[str, tuple[str, ...]], tuple[tuple[Label, ...], FloatArray]] = OrderedDict()
+        self._warnings: OrderedDict[tuple[str, tuple[str, ...]], tuple[str, ...]] = OrderedDict()
         self._reference: FloatArray | None = None
         self._lock = threading.Lock()
 
@@ -66,6 +68,20 @@ class ClassMatrices:
             while len(self._kept) > _MATRICES_KEPT:
                 self._kept.popitem(last=False)
         return matrix
+
+    def warnings(self, label_set: LabelSet, templates: TemplateSet) -> tuple[str, ...]:
+        """Give what is to be known of labels: see ``label_warnings``; worked out once."""
+        key = (label_set.digest, templates.templates)
+        with self._lock:
+            if key in self._warnings:
+                self._warnings.move_to_end(key)
+                return self._warnings[key]
+        found = label_warnings(self._encoder, label_set.labels, templates)
+        with self._lock:
+            self._warnings[key] = found
+            while len(self._warnings) > _MATRICES_KEPT:
+                self._warnings.popitem(last=False)
+        return found
 
     def has(self, label_set: LabelSet, templates: TemplateSet) -> bool:
         """Whether these labels were embedded before under these templates."""

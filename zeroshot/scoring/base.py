@@ -65,6 +65,8 @@ class Scorer(ABC):
     """
 
     mode: ClassVar[Mode] = Mode.MULTICLASS
+    warnings: tuple[str, ...] = ()
+    """What is to be known of the labels: see ``zeroshot.labels.label_warnings``."""
 
     def __init__(self, question: Question) -> None:
         self.names = question.names

@@ -60,6 +60,7 @@ class Scorers:
                 return self._kept[key][1]
         matrix = self._matrices.get(label_set, templates)
         scorer = build_scorer(label_set, matrix, self._encoder, wishes, self._matrices.reference)
+        scorer.warnings = self._matrices.warnings(label_set, templates)
         with self._lock:
             self._kept[key] = (label_set, scorer)  # with the set, so that its id stays its own
             while len(self._kept) > _KEPT:
@@ -90,6 +91,10 @@ class Scorers:
         compared = mode in (Mode.MULTILABEL, Mode.BINARY) and self._encoder.logit_bias is None
         known = self._matrices.has(label_set, templates)
         return known and (self._matrices.has_reference or not compared)
+
+    def warnings(self, label_set: LabelSet, templates: TemplateSet) -> tuple[str, ...]:
+        """Give what is to be known of labels: see ``zeroshot.labels.label_warnings``."""
+        return self._matrices.warnings(label_set, templates)
 
     def matrix(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
         """Give labels' class matrix.

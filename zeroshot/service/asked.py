@@ -69,7 +69,7 @@ class Asked:
                 found = self.scorer.answer(vector, self.top_k)
             else:
                 found = await run_sync(self.scorer.answer, vector, self.top_k)
-        return Answer.of(found, self.labels, self.pipeline.classifier.encoder.spec)
+        return Answer.of(found, self.labels, self.pipeline.classifier.encoder.spec, self.scorer.warnings)
 
     async def answer_or_refuse(self, source: str | bytes) -> Answer | ZeroshotError:
         """Answer for one of several pictures; one that cannot be used is its own fault and nobody else's.

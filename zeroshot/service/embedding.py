@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import UnknownModel, quote
-from zeroshot.labels import Label, class_matrix
+from zeroshot.labels import Label, class_matrix, text_warnings
 from zeroshot.prompts import load_templates
 from zeroshot.service.context import current, timed
 from zeroshot.service.documents import body, problems
 from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.problems import RequestError
 from zeroshot.service.requests import read_body, to_source
+from zeroshot.service.schemas import Warned
 from zeroshot.service.waiting import all_of
 
 _MAX_TEXTS = 2048  # OpenAI's own bound
@@ -59,7 +60,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class EmbeddingResponse(BaseModel):
+class EmbeddingResponse(Warned):
     """A vector per input, in order."""
 
     object: Literal["list"] = "list"
@@ -121,6 +122,7 @@ def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
         with pipeline.admitted(1):
             asked = await read_body(request, EmbeddingRequest)
             inputs = _inputs(asked)
+            warnings: tuple[str, ...]
             if asked.model != encoder.spec:
                 raise UnknownModel(
                     f"There is no model {quote(asked.model)} here.", f"Use {encoder.spec!r}.", field="model"
@@ -138,12 +140,13 @@ def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
                 with pipeline.admitted(len(inputs) - 1):
                     current().pictures = len(inputs)
                     rows = np.stack(await all_of(pipeline.embed(to_source(one)) for one in inputs))
-                tokens = 0
+                tokens, warnings = 0, ()
             else:
                 _check_count(len(inputs), _MAX_TEXTS)
                 with timed("text"):
                     rows = await pipeline.in_text_thread(lambda: embed_texts(pipeline, inputs))
                     tokens = await pipeline.in_text_thread(lambda: encoder.count_tokens(inputs))
+                    warnings = await pipeline.in_text_thread(lambda: text_warnings(encoder, inputs))
         made = EmbeddingResponse.model_construct(
             object="list",
             data=[
@@ -152,6 +155,7 @@ def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
             ],
             model=encoder.spec,
             usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
+            warnings=list(warnings) or None,
         )
         return Response(made.model_dump_json(), media_type="application/json")
 

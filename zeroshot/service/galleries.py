@@ -179,11 +179,12 @@ def gallery_routes(
         asked = await read_search(request, max_image_bytes)
 
         def run() -> schemas.SearchResponse:
+            warnings: list[str] = []
             hits = galleries.get(name).search(
                 to_queries(asked.queries), top_k=asked.top_k, min_similarity=asked.min_similarity, where=asked.where,
-                exact=asked.exact,
+                exact=asked.exact, on_warning=warnings.append,
             )  # fmt: skip
-            return schemas.SearchResponse(hits=[schemas.HitObject.of(hit) for hit in hits])
+            return schemas.SearchResponse(hits=[schemas.HitObject.of(hit) for hit in hits], warnings=warnings)
 
         return await off_the_loop(run)
 
@@ -199,10 +200,12 @@ def gallery_routes(
         templates = None if asked.templates is None else load_templates(asked.templates, files=False)
 
         def run() -> schemas.RelabelResponse:
-            wishes = Wishes(asked.mode, asked.threshold)
-            gallery = galleries.get(name)
-            counts = gallery.classify(labels, templates=templates, examples=asked.examples, wishes=wishes)
-            return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts])
+            wishes, warnings = Wishes(asked.mode, asked.threshold), list[str]()
+            counts = galleries.get(name).classify(
+                labels, templates=templates, examples=asked.examples, wishes=wishes, on_warning=warnings.append
+            )
+            found = [schemas.LabelCountObject.of(one) for one in counts]
+            return schemas.RelabelResponse(labels=found, warnings=warnings)
 
         return await over_the_whole(run)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from zeroshot.gallery import GallerySummary, Hit, Item, LabelCount, Statistics, Verification
 from zeroshot.labels import LabelEntry
 from zeroshot.service.problems import Problem
-from zeroshot.service.schemas import Strict
+from zeroshot.service.schemas import Strict, Warned
 
 GALLERY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -184,7 +184,7 @@ class HitObject(BaseModel):
         )  # fmt: skip
 
 
-class SearchResponse(BaseModel):
+class SearchResponse(Warned):
     """The most similar items, best first."""
 
     hits: list[HitObject]
@@ -226,7 +226,7 @@ class LabelCountObject(BaseModel):
         return cls(label=counted.label, count=counted.count, examples=examples)
 
 
-class RelabelResponse(BaseModel):
+class RelabelResponse(Warned):
     """Every label's count, in the order given."""
 
     labels: list[LabelCountObject]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -66,7 +68,7 @@ def hugging_face_routes(pipeline: Pipeline, questions: Questions) -> APIRouter:
         "/hf/zero-shot-image-classification",
         response_model=list[HuggingFaceScore],
         summary="Rank labels for one picture (Hugging Face's schema)",
-        description='For `huggingface_hub.InferenceClient(model="http://.../hf/zero-shot-image-classification")`.',
+        description='What is to be known of the labels is in the header X-Zeroshot-Warnings, a JSON list. For `huggingface_hub.InferenceClient(model="http://.../hf/zero-shot-image-classification")`.',
         openapi_extra=body(HuggingFaceRequest),
         responses=problems(400, 408, 413, 422, 503, 504),
     )
@@ -82,6 +84,7 @@ def hugging_face_routes(pipeline: Pipeline, questions: Questions) -> APIRouter:
         with timed("rank"):
             answer = scorer.answer(vector)
         scores = [HuggingFaceScore(label=one.label, score=one.score) for one in answer.predictions]
-        return Response(_SCORES.dump_json(scores), media_type="application/json")
+        headers = {"X-Zeroshot-Warnings": json.dumps(scorer.warnings)} if scorer.warnings else None
+        return Response(_SCORES.dump_json(scores), media_type="application/json", headers=headers)
 
     return router

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import warnings
 from typing import Literal
 
+from zeroshot.errors import ZeroshotWarning
 from zeroshot.service.context import current
 
 ACCESS = logging.getLogger("zeroshot.access")
@@ -34,6 +36,12 @@ def set_up_logging(form: LogFormat, level: str) -> None:
         own.propagate = name != "uvicorn.access"  # ours says more
     for name in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    name = "zeroshot" if issubclass(category, ZeroshotWarning) else category.__name__
+    logging.getLogger(f"{name}.warnings").warning(str(message))
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:

@@ -209,9 +209,13 @@ class Pipeline:
             If the labels or a wish cannot be used.
         """
         if self.classifier.is_ready(labels, templates=templates, wishes=wishes):
-            return self.classifier.scorer(labels, templates=templates, wishes=wishes)
+            return self._scorer(labels, templates, wishes)
         with timed("text"):
-            return await self.in_text_thread(lambda: self.classifier.scorer(labels, templates=templates, wishes=wishes))
+            return await self.in_text_thread(lambda: self._scorer(labels, templates, wishes))
+
+    def _scorer(self, labels: LabelSet, templates: TemplateSet | None, wishes: Wishes) -> Scorer:
+        """Without Python warnings: the answer has them."""
+        return self.classifier.scorer(labels, templates=templates, wishes=wishes, on_warning=lambda _: None)
 
     async def in_text_thread(self, work: Callable[[], ResultT]) -> ResultT:
         """Run what embeds texts, one after the other.

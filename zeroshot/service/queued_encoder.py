@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -9,7 +10,7 @@ from concurrent.futures import Future
 import numpy as np
 from PIL import Image
 
-from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.encoders import Encoder, FloatArray, TextLimits
 from zeroshot.images import Preprocessing
 from zeroshot.service.batching import Job
 from zeroshot.service.pipeline import Pipeline
@@ -63,3 +64,12 @@ class QueuedEncoder:
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Count the tokens that n texts are read as, special ones included."""
         return self._encoder.count_tokens(texts)
+
+    @property
+    def context_length(self) -> int:
+        """The encoder's; an encoder that does not say reads texts to their end."""
+        return self._encoder.context_length if isinstance(self._encoder, TextLimits) else sys.maxsize
+
+    def cuts(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each of n texts has an end that is not read."""
+        return self._encoder.cuts(texts) if isinstance(self._encoder, TextLimits) else [False] * len(texts)

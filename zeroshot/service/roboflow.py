@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from zeroshot.encoders import FloatArray
+from zeroshot.labels import text_warnings
 from zeroshot.service.context import current, timed
 from zeroshot.service.documents import body, problems
 from zeroshot.service.embedding import embed_texts
 from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.problems import RequestError
 from zeroshot.service.requests import read_body, to_source
-from zeroshot.service.schemas import PIXEL
+from zeroshot.service.schemas import PIXEL, Warned
 from zeroshot.service.waiting import all_of
 
 _PICTURE: JsonDict = {"type": "base64", "value": PIXEL.partition(",")[2]}
@@ -59,7 +60,7 @@ class RoboflowComparison(BaseModel):
     prompt_type: Kind = "text"
 
 
-class RoboflowEmbeddings(BaseModel):
+class RoboflowEmbeddings(Warned):
     """Unit vectors."""
 
     frame_id: str | None = None
@@ -67,7 +68,7 @@ class RoboflowEmbeddings(BaseModel):
     embeddings: list[list[float]]
 
 
-class RoboflowSimilarities(BaseModel):
+class RoboflowSimilarities(Warned):
     """Cosines of the subject with each prompt."""
 
     frame_id: str | None = None
@@ -92,7 +93,11 @@ def roboflow_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
     """
     router = APIRouter(prefix="/clip", tags=["compatibility"])
 
-    async def embed(items: list[str | RoboflowImage], kind: Kind, field: str) -> FloatArray:
+    encoder = pipeline.classifier.encoder
+
+    async def embed(
+        items: list[str | RoboflowImage], kind: Kind, field: str, warnings: list[str] | None = None
+    ) -> FloatArray:
         if not items or len(items) > max_images:
             raise RequestError(
                 422, "invalid-request", f"{field} has {len(items)} items, not 1 to {max_images}.", "Split them.", field
@@ -102,7 +107,11 @@ def roboflow_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
             if len(texts) != len(items):
                 raise RequestError(422, "invalid-request", f"{field} is not text, or blank.", "Send texts.", field)
             with timed("text"):
-                return await pipeline.in_text_thread(lambda: embed_texts(pipeline, texts))
+                rows = await pipeline.in_text_thread(lambda: embed_texts(pipeline, texts))
+                found = await pipeline.in_text_thread(lambda: text_warnings(encoder, texts))
+            if warnings is not None:
+                warnings.extend(found)
+            return rows
         pictures = [item.value for item in items if isinstance(item, RoboflowImage)]
         if len(pictures) != len(items):
             raise RequestError(
@@ -135,8 +144,9 @@ def roboflow_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
         start = time.monotonic()
         with pipeline.admitted(1):
             asked = await read_body(request, RoboflowTexts)
-            rows = await embed(_listed(asked.text), "text", "text")
-        return RoboflowEmbeddings(time=time.monotonic() - start, embeddings=rows.tolist())
+            warnings: list[str] = []
+            rows = await embed(_listed(asked.text), "text", "text", warnings)
+        return RoboflowEmbeddings(time=time.monotonic() - start, embeddings=rows.tolist(), warnings=warnings)
 
     @router.post(
         "/compare",
@@ -148,10 +158,13 @@ def roboflow_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
         start = time.monotonic()
         with pipeline.admitted(1):
             asked = await read_body(request, RoboflowComparison)
-            subject = await embed([asked.subject], asked.subject_type, "subject")
-            prompts = await embed(_listed(asked.prompt), asked.prompt_type, "prompt")
+            warnings: list[str] = []
+            subject = await embed([asked.subject], asked.subject_type, "subject", warnings)
+            prompts = await embed(_listed(asked.prompt), asked.prompt_type, "prompt", warnings)
         cosines = np.clip(prompts @ subject[0], -1, 1)
-        return RoboflowSimilarities(time=time.monotonic() - start, similarity=cosines.tolist())
+        return RoboflowSimilarities(
+            time=time.monotonic() - start, similarity=cosines.tolist(), warnings=list(dict.fromkeys(warnings))
+        )
 
     return router
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from zeroshot.labels import LabelEntry, LabelSet, Mode
 from zeroshot.scoring import Classification, Prediction
@@ -81,6 +82,21 @@ class StreamLine(Strict):
     id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
 
 
+class Warned(BaseModel):
+    """An answer that may say what is to be known of its texts; where there is nothing, the field is not there."""
+
+    warnings: list[str] | None = Field(
+        None, description="What is to be known of the texts: ends that are not read, names that look alike."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialise: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        values = serialise(self)
+        if not values.get("warnings"):
+            values.pop("warnings", None)
+        return values
+
+
 class PredictionObject(BaseModel):
     """One label's rank."""
 
@@ -103,9 +119,12 @@ class Answer(BaseModel):
     levels: list[PredictionObject] | None = Field(None, description="In hierarchical, from the top to the answer.")
     label_set: str | None = Field(None, description="The stored set and version that answered.", examples=["pets@3"])
     model: str = Field(description="The model spec that answered.", examples=["tiny"])
+    warnings: list[str] | None = Field(
+        None, description="What is to be known of the labels: ends that are not read, names that look alike."
+    )
 
     @classmethod
-    def of(cls, answer: Classification, label_set: LabelSet, model: str) -> Answer:
+    def of(cls, answer: Classification, label_set: LabelSet, model: str, warnings: Sequence[str] = ()) -> Answer:
         """Put an answer into the wire's form."""
         return cls.model_construct(
             mode=answer.mode,
@@ -114,6 +133,7 @@ class Answer(BaseModel):
             levels=[PredictionObject.of(p) for p in answer.levels] if answer.mode is Mode.HIERARCHICAL else None,
             label_set=None if label_set.version is None else f"{label_set.name}@{label_set.version}",
             model=model,
+            warnings=list(warnings) or None,
         )
 
 

@@ -1,0 +1,238 @@
+"""A checkpoint: everything that is to be built and loaded, said before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zeroshot.encoders import hub, hugging_face_clip, openclip_api
+from zeroshot.encoders.model_config import TokenizerConfig, check_model_config, own_code, read_json, tokenizer_config
+from zeroshot.encoders.published import Definition
+from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
+
+_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is built, and what is loaded into it.
+
+    Parameters
+    ----------
+    spec : str
+        As the user wrote it.
+    name : str
+        Architecture, folder or repository: what messages and exports call it.
+    model_config : dict
+        open_clip's model configuration, whole.
+    preprocessing : dict
+        open_clip's preprocessing, whole; or for ``Preprocessing.from_dict`` where `is_hugging_face`.
+    weights : tuple of Path
+        On this machine; several are parts of one checkpoint.
+    tokenizer : TokenizerConfig
+        How texts become tokens.
+    tokenizer_folder : Path or None
+        Where the tokenizer's files are; None for the hub, or for open_clip's own.
+    text_tower : dict or None
+        Configuration of a text tower of ``transformers``, where the model has one.
+    is_hugging_face : bool
+        Whether it is a ``CLIPModel`` of ``transformers``.
+    trust_remote_code : bool
+        Whether the user allows code that comes with the tokenizer.
+    notes : tuple of str
+        What the user is to be told.
+    """
+
+    spec: str
+    name: str
+    model_config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    weights: tuple[Path, ...]
+    tokenizer: TokenizerConfig
+    tokenizer_folder: Path | None = None
+    text_tower: dict[str, Any] | None = None
+    is_hugging_face: bool = False
+    trust_remote_code: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def public_name(self) -> str:
+        """What an export may say of where it is from: no path of this machine."""
+        scheme, _, rest = self.spec.partition(":")
+        if scheme == "local-dir":
+            return f"local-dir:{Path(rest).resolve().name}"
+        return self.spec if scheme == "hf-hub" or not is_path(rest) else self.name
+
+
+def of_definition(
+    spec: str,
+    definition: Definition,
+    weights: tuple[Path, ...],
+    *,
+    tokenizer_folder: Path | None = None,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Put a definition and its weights together; nothing in a configuration names another place or runs code.
+
+    Parameters
+    ----------
+    spec : str
+        As the user wrote it.
+    definition : Definition
+        The model without weights.
+    weights : tuple of Path
+        On this machine.
+    tokenizer_folder : Path or None
+        Where the tokenizer's files are; None for the hub, or for open_clip's own.
+    trust_remote_code : bool
+        Whether the user allows code that comes with the tokenizer.
+
+    Returns
+    -------
+    Checkpoint
+        Whole.
+
+    Raises
+    ------
+    ModelCorrupt
+        If the configuration is not usable.
+    ModelError
+        If its text tower needs code of its own.
+    ModelUnavailable
+        If its text tower's configuration is not here and cannot be downloaded.
+    """
+    where = f"The configuration of {definition.name}"
+    check_model_config(definition.model_config, where)
+    text_config = definition.model_config["text_cfg"]
+    tokenizer, notes = tokenizer_config(
+        text_config, where, openclip_api.CLIP_CONTEXT_LENGTH, trust_remote_code=trust_remote_code
+    )
+    model_config, text_tower = definition.model_config, None
+    if text_config.get("hf_model_name"):
+        path = _text_tower(spec, text_config["hf_model_name"])
+        text_tower = read_json(path)
+        model_config = {**model_config, "text_cfg": {**text_config, "hf_model_name": str(path.parent.absolute())}}
+    return Checkpoint(
+        spec,
+        definition.name,
+        model_config,
+        definition.preprocessing,
+        weights,
+        tokenizer,
+        tokenizer_folder=tokenizer_folder,
+        text_tower=text_tower,
+        trust_remote_code=trust_remote_code,
+        notes=(*definition.notes, *notes),
+    )
+
+
+def _text_tower(spec: str, repository: str) -> Path:
+    """The configuration of a text tower of ``transformers``; one that needs code of its own is not built."""
+    path = hub.file(spec, repository, "config.json")
+    assert path is not None  # noqa: S101 (it is required)
+    if own_code(path.parent) == path:
+        raise ModelError(
+            f"{path} needs Python code of its own; open_clip builds no text tower of that kind.",
+            "Use another model.",
+            field="model",
+        )
+    return path
+
+
+def of_clip_model(spec: str, folder: Path, weights: tuple[Path, ...], *, name: str | None = None) -> Checkpoint:
+    """Read a ``CLIPModel`` of transformers; what its folder does not say is CLIP's own, and is told.
+
+    Parameters
+    ----------
+    spec : str
+        As the user wrote it.
+    folder : Path
+        With config.json.
+    weights : tuple of Path
+        One file, or the parts of one checkpoint.
+    name : str or None
+        What messages call it; the folder when None.
+
+    Returns
+    -------
+    Checkpoint
+        Whole.
+
+    Raises
+    ------
+    ModelCorrupt
+        If a file is damaged.
+    ModelError
+        If it is of another kind.
+    ModelUnavailable
+        If its tokenizer is missing and not CLIP's.
+    """
+    config = hugging_face_clip.model_config(read_json(folder / hugging_face_clip.CONFIG), str(folder / "config.json"))
+    for path in weights:
+        weights_file(path, spec)
+    preprocessor = folder / hugging_face_clip.PREPROCESSOR
+    missing = [] if preprocessor.is_file() else [preprocessor.name]
+    files = folder if any((folder / one).is_file() for one in ("tokenizer.json", "merges.txt")) else None
+    if files is None:
+        missing.append("tokenizer.json")
+        if config["text_cfg"]["vocab_size"] != openclip_api.CLIP_VOCABULARY:
+            raise ModelUnavailable(
+                f"{folder} has no tokenizer.json, and its vocabulary of {config['text_cfg']['vocab_size']:,} is not "
+                "CLIP's.",
+                "Put the checkpoint's tokenizer.json beside the weights.",
+                field="model",
+            )
+    notes = (f"{folder} has no {' and no '.join(missing)}; CLIP's own is taken.",) if missing else ()
+    preprocessing = hugging_face_clip.preprocessing(
+        None if missing and missing[0] == preprocessor.name else preprocessor, config["vision_cfg"]["image_size"]
+    )
+    return Checkpoint(
+        spec,
+        name or str(folder),
+        config,
+        preprocessing,
+        weights,
+        TokenizerConfig(config["text_cfg"]["context_length"]),
+        tokenizer_folder=files,
+        is_hugging_face=True,
+        notes=notes,
+    )
+
+
+def weights_file(path: Path, spec: str) -> Path:
+    """Refuse what cannot be a checkpoint; what a failed download leaves behind is named.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    spec : str
+        For messages.
+
+    Returns
+    -------
+    Path
+        `path` as it is.
+
+    Raises
+    ------
+    ModelUnavailable
+        If there is no such file.
+    ModelCorrupt
+        If it is not weights.
+    """
+    if not path.is_file():
+        raise ModelUnavailable(f"{path} does not exist.", f"Check the path in {quote(spec)}.", field="model")
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelCorrupt(f"{path} is a Git LFS pointer, not weights.", "Run 'git lfs pull'.", field="model")
+    if len(head) < 64 or head.lstrip()[:1] == b"<":
+        raise ModelCorrupt(f"{path} is not weights: it begins with {head[:16]!r}.", "Download it again.", field="model")
+    return path
+
+
+def is_path(text: str) -> bool:
+    """Whether what stands after ``ARCH:`` is a path rather than a tag."""
+    return "/" in text or "\\" in text or text.endswith(_WEIGHT_SUFFIXES)

@@ -1,0 +1,204 @@
+"""Files of the Hugging Face hub: out of its cache, or downloaded; what is missing is said within seconds.
+
+A repository is never looked for in the working directory, whatever a folder there is called.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+from huggingface_hub import constants as hub
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+
+from zeroshot.errors import ModelUnavailable, quote
+
+_PROBE_TIMEOUT_S = 3.0
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WAYS_OUT = (
+    "Three ways out: set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror; put open_clip_config.json and the "
+    "weights in a folder and use 'local-dir:/path'; or use 'tiny', which needs no download."
+)
+
+
+def is_repository(name: object) -> bool:
+    """Whether a text has the form of a repository's name, NAME or ORG/NAME, and is no path."""
+    return isinstance(name, str) and _REPOSITORY.fullmatch(name) is not None
+
+
+def cached(repository: str, names: Sequence[str]) -> Path | None:
+    """Find the first of some files that the cache has.
+
+    Parameters
+    ----------
+    repository : str
+        ORG/NAME.
+    names : sequence of str
+        The first one that is there is taken.
+
+    Returns
+    -------
+    Path or None
+        None where none is there.
+    """
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def file(spec: str, repository: str, name: str, *, required: bool = True) -> Path | None:
+    """Find or download one file.
+
+    Parameters
+    ----------
+    spec : str
+        For messages.
+    repository : str
+        ORG/NAME.
+    name : str
+        The file.
+    required : bool
+        Whether a repository without it is an error.
+
+    Returns
+    -------
+    Path or None
+        None where it is not required and not there.
+
+    Raises
+    ------
+    ModelUnavailable
+        If it is not in the cache and cannot be downloaded.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if (known := cached(repository, [name])) is not None:
+        return known
+    looked_for = f"{name} of {repository}"
+    if not required and hub.is_offline_mode():
+        return None
+    require_hub(spec, looked_for)
+    try:
+        return Path(hf_hub_download(repository, name))
+    except EntryNotFoundError as error:
+        if not required:
+            return None
+        raise unavailable(spec, looked_for, "the repository has no such file") from error
+    except Exception as error:  # hub clients raise many kinds
+        raise unavailable(spec, looked_for, str(error)) from error
+
+
+def folder(spec: str, repository: str, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
+    """Find or download a repository's files of some patterns.
+
+    Parameters
+    ----------
+    spec : str
+        For messages.
+    repository : str
+        ORG/NAME.
+    patterns : sequence of str
+        For example ``*.json``.
+    is_complete : callable
+        Says of a folder whether it has what is needed: a cache may hold one file of many.
+
+    Returns
+    -------
+    Path
+        The snapshot's folder.
+
+    Raises
+    ------
+    ModelUnavailable
+        If they are not in the cache and cannot be downloaded.
+    """
+    looked_for = f"{', '.join(patterns)} of {repository}"
+    try:
+        local = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
+        if is_complete(local):
+            return local
+    except Exception:  # noqa: S110 (no snapshot, or half of one: it is downloaded)
+        pass
+    require_hub(spec, looked_for)
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
+    except Exception as error:  # hub clients raise many kinds
+        raise unavailable(spec, looked_for, str(error)) from error
+
+
+def require_hub(spec: str, looked_for: str) -> None:
+    """Fail at once where the hub is switched off or does not answer.
+
+    Parameters
+    ----------
+    spec : str
+        For the message.
+    looked_for : str
+        What is to be downloaded.
+
+    Raises
+    ------
+    ModelUnavailable
+        If it cannot be.
+    """
+    if hub.is_offline_mode():
+        raise unavailable(spec, looked_for, "HF_HUB_OFFLINE is set")
+    require_host(spec, looked_for, hub.ENDPOINT)
+
+
+def require_host(spec: str, looked_for: str, url: str) -> None:
+    """Fail at once where a host does not answer; a proxy is left to answer for itself.
+
+    Parameters
+    ----------
+    spec : str
+        For the message.
+    looked_for : str
+        What is to be downloaded.
+    url : str
+        From where.
+
+    Raises
+    ------
+    ModelUnavailable
+        If the host cannot be reached within seconds.
+    """
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    address = urlparse(url)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_PROBE_TIMEOUT_S).close()
+    except OSError as error:
+        raise unavailable(spec, looked_for, f"{address.hostname} cannot be reached: {error}") from error
+
+
+def unavailable(spec: str, looked_for: str, reason: str) -> ModelUnavailable:
+    """The error for what is neither here nor to be had.
+
+    Parameters
+    ----------
+    spec : str
+        What the user asked for.
+    looked_for : str
+        What of it is missing.
+    reason : str
+        Why it cannot be downloaded.
+
+    Returns
+    -------
+    ModelUnavailable
+        To be raised.
+    """
+    return ModelUnavailable(
+        f"{spec} is not on this machine: looked for {looked_for} in {hub.HF_HUB_CACHE}, and it cannot be downloaded "
+        f"({quote(reason, limit=160)}).",
+        _WAYS_OUT,
+        field="model",
+    )

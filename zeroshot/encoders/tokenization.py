@@ -1,0 +1,276 @@
+"""The tokenizers of open_clip models: CLIP's own, those of ``transformers``, and Hugging Face CLIP's without it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import tokenizers
+import torch
+
+from zeroshot.encoders import hub, openclip_api
+from zeroshot.encoders.model_config import TokenizerConfig, own_code
+from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
+
+_HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "merges.txt",
+)
+_PROBES = (
+    "", "cat", "A photo of a CAT.", "  two\u00a0spaces\t", "don't we'll I'VE", "caf\u00e9 cafe\u0301",
+    "\u6771\u4eac \u30bf\u30ef\u30fc", "&lt;b&gt; &amp;amp;", "sch\u00c3\u00b6n", "\U0001f408 on a mat",
+    "x_y-z, 12.5%!", "\u0130stanbul \u1e9e \ufb01 \u2167", "<start_of_text> a",
+    "the quick brown fox jumps over the lazy dog " * 40,
+)  # fmt: skip
+"""Texts whose tokens tell apart tokenizers of one vocabulary that clean, split, pad or cut differently."""
+
+
+class Tokenizer(Protocol):
+    """Texts to token ids; called as open_clip's tokenizers are, it gives a tensor."""
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        """int64 token ids, shape (n, context length), padded."""
+        ...
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, cut to the context length; padded or not."""
+        ...
+
+    def whole(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens included, before anything is cut."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """sha256, in hex, of all that decides the tokens."""
+        ...
+
+
+class OpenClipTokenizer:
+    """One of open_clip's tokenizers.
+
+    Parameters
+    ----------
+    original : open_clip.tokenizer.SimpleTokenizer or open_clip.tokenizer.HFTokenizer
+        The tokenizer.
+    """
+
+    def __init__(self, original: Any) -> None:
+        self.original = original
+        self.whole = openclip_api.untruncated(original)
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        tensor: torch.Tensor = self.original(texts)
+        return tensor
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return openclip_api.token_lists(self.original, texts)
+
+    @property
+    def digest(self) -> str:
+        if isinstance(self.original, openclip_api.SimpleTokenizer):
+            content = [sorted(self.original.encoder.items()), [" ".join(pair) for pair in self.original.bpe_ranks]]
+        else:
+            backend = getattr(self.original.tokenizer, "backend_tokenizer", None)
+            content = [sorted(self.original.tokenizer.get_vocab().items()), _rules(backend)]
+        return _digest(content, self.ids(_PROBES))
+
+
+class HuggingFaceClipTokenizer:
+    """``transformers``' CLIP tokenizer, by the library it is made of.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Without padding and truncation.
+    context_length : int
+        Most tokens of a text, special ones included.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, context_length: int) -> None:
+        self._uncut = tokenizer
+        self._cutting = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        self._cutting.enable_truncation(context_length)
+        self._context_length = context_length
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        rows = torch.zeros(len(texts), self._context_length, dtype=torch.long)
+        for row, ids in zip(rows, self.ids(texts), strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        return rows
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._cutting.encode_batch(list(texts))]
+
+    def whole(self, text: str) -> list[int]:
+        return list(self._uncut.encode(text).ids)
+
+    def save(self, path: Path) -> None:
+        """Write it as tokenizer.json, without padding and truncation."""
+        self._uncut.save(str(path), pretty=False)
+
+    @property
+    def digest(self) -> str:
+        return _digest([sorted(self._uncut.get_vocab().items()), _rules(self._uncut)], self.ids(_PROBES))
+
+
+def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, trust_remote_code: bool) -> Tokenizer:
+    """Load the tokenizer that a model's configuration names.
+
+    Parameters
+    ----------
+    spec : str
+        The model spec, for messages.
+    config : TokenizerConfig
+        Which, and how.
+    folder : Path or None
+        Where its files are; None for the hub, or for open_clip's own.
+    trust_remote_code : bool
+        Whether the user allows code that comes with it.
+
+    Returns
+    -------
+    Tokenizer
+        The same tokens as open_clip's.
+
+    Raises
+    ------
+    ModelUnavailable
+        If its files, or the package ``transformers``, are not here.
+    ModelError
+        If it needs code of its own that the user does not allow, or cannot be loaded.
+    """
+    if config.name is None:
+        return OpenClipTokenizer(openclip_api.simple_tokenizer(config.context_length, config.options))
+    if folder is None:
+        folder = hub.folder(spec, config.name, _HUB_FILES, has_vocabulary)
+    elif not has_vocabulary(folder):
+        raise ModelUnavailable(
+            f"The tokenizer of {spec} is missing: {folder} has no {', '.join(_VOCABULARIES[:3])} or the like.",
+            "Put the tokenizer's files beside the weights.",
+            field="model",
+        )
+    try:
+        return OpenClipTokenizer(
+            openclip_api.hf_tokenizer(
+                folder, config.context_length, config.mode, config.options, trust_remote_code=trust_remote_code
+            )
+        )
+    except ImportError as error:
+        missing = error.name or "a package"
+        raise ModelUnavailable(
+            f"The tokenizer of {spec} needs {missing}, which is not installed.",
+            f"Run: pip install {missing}",
+            field="model",
+        ) from error
+    except Exception as error:  # transformers raises many kinds
+        needing = own_code(folder)
+        if needing is not None and not trust_remote_code:
+            raise ModelError(
+                f"{needing} needs Python code that comes with the model, which is not run.",
+                "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
+                field="model",
+            ) from error
+        raise ModelCorrupt(
+            f"The tokenizer of {spec} in {folder} cannot be loaded: {quote(str(error), limit=200)}.",
+            "Download it again, or check that transformers is recent enough for it.",
+            field="model",
+        ) from error
+
+
+def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTokenizer | None:
+    """Load a Hugging Face CLIP checkpoint's tokenizer.
+
+    Parameters
+    ----------
+    folder : Path
+        With tokenizer.json, or vocab.json and merges.txt.
+    context_length : int
+        Most tokens of a text.
+
+    Returns
+    -------
+    HuggingFaceClipTokenizer or None
+        None where the folder has neither.
+
+    Raises
+    ------
+    ModelCorrupt
+        If a file is damaged.
+    """
+    try:
+        if (path := folder / "tokenizer.json").is_file():
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            tokenizer = _from_vocabulary(folder)
+        else:
+            return None
+    except Exception as error:  # the library raises bare Exception
+        raise ModelCorrupt(
+            f"The tokenizer in {folder} cannot be read: {error}.", "Download it again.", field="model"
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return HuggingFaceClipTokenizer(tokenizer, context_length)
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder has a tokenizer's vocabulary."""
+    return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def _from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
+    """As ``transformers`` puts a CLIP tokenizer together from its two oldest files."""
+    from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split() for line in lines if line and not line.startswith("#version")]
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=[(left, right) for left, right in pairs],
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            unk_token=end,
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = Regex(r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(start, special=True), AddedToken(end, special=True)])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (end, vocabulary[end]), (start, vocabulary[start]), add_prefix_space=False, trim_offsets=False
+    )
+    return tokenizer
+
+
+def _rules(tokenizer: tokenizers.Tokenizer | None) -> list[Any]:
+    """Merges or scores, in a form that does not depend on the library's version."""
+    if tokenizer is None:
+        return []
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", ())]
+    scores = model["vocab"] if isinstance(model.get("vocab"), list) else []
+    return [merges, scores]
+
+
+def _digest(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Whether labels and texts are told apart as they were meant to be: ends that are cut, names that look alike."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+
+from zeroshot.encoders import Encoder, TextLimits
+from zeroshot.errors import LabelWarning, quote
+from zeroshot.labels.label import Label
+from zeroshot.prompts import TemplateSet
+
+_NAMED = 3  # examples in one message
+
+
+def label_warnings(encoder: Encoder, labels: Sequence[Label], templates: TemplateSet) -> tuple[str, ...]:
+    """Say what a person should know of labels before trusting their scores.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Reads their prompts.
+    labels : sequence of Label
+        The labels.
+    templates : TemplateSet
+        For labels without descriptions.
+
+    Returns
+    -------
+    tuple of str
+        At most one message of each kind: names that differ only in case, spaces or Unicode form; prompts whose end the
+        model does not read.
+    """
+    return (*_alike(labels), *_cut(encoder, [(one.name, text) for one in labels for text in one.prompts(templates)]))
+
+
+def text_warnings(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
+    """Say which texts the model does not read to their end.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Reads them.
+    texts : sequence of str
+        For example a search's sentences.
+
+    Returns
+    -------
+    tuple of str
+        None or one message.
+    """
+    return tuple(_cut(encoder, [(text, text) for text in texts]))
+
+
+def tell(messages: Iterable[str], on_warning: Callable[[str], object] | None = None) -> None:
+    """Pass messages on.
+
+    Parameters
+    ----------
+    messages : iterable of str
+        What is to be known.
+    on_warning : callable or None
+        Called with each; None makes each a Python warning, a ``LabelWarning``.
+    """
+    for message in messages:
+        if on_warning is None:
+            warnings.warn(message, LabelWarning, stacklevel=3)
+        else:
+            on_warning(message)
+
+
+def folded(name: str) -> str:
+    """Reduce a name to what one sees: without Unicode composition, case, spacing and invisible characters.
+
+    Parameters
+    ----------
+    name : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Equal for names that look alike.
+
+    Examples
+    --------
+    >>> folded("Hot\\u00a0 Dog") == folded("hot dog")
+    True
+    """
+    composed = unicodedata.normalize("NFC", name).casefold()
+    visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFC", " ".join(visible.split()))
+
+
+def _alike(labels: Sequence[Label]) -> list[str]:
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for row, label in enumerate(labels):
+        for name in (label.name, *label.aliases):
+            groups.setdefault(folded(name), []).append((row, name))
+    alike = [[name for _, name in group] for group in groups.values() if len({row for row, _ in group}) > 1]
+    if not alike:
+        return []
+    shown = "; ".join(" and ".join(quote(name) for name in group[:_NAMED]) for group in alike[:_NAMED])
+    more = f", and {len(alike) - _NAMED} more" if len(alike) > _NAMED else ""
+    return [f"Labels that differ only in case, spaces or Unicode form count as different labels: {shown}{more}."]
+
+
+def _cut(encoder: Encoder, prompts: Sequence[tuple[str, str]]) -> list[str]:
+    if not isinstance(encoder, TextLimits):
+        return []
+    texts = list(dict.fromkeys(text for _, text in prompts))
+    cut = {text for text, is_cut in zip(texts, encoder.cuts(texts), strict=True) if is_cut}
+    names = list(dict.fromkeys(name for name, text in prompts if text in cut))
+    if not names:
+        return []
+    shown = ", ".join(quote(name) for name in names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [
+        f"{encoder.spec} reads {encoder.context_length} tokens of a text; the end of {shown}{more} is not read. Texts "
+        "that differ only there get the same vector."
+    ]
