@@ -18,20 +18,17 @@ from zeroshot.encoders.checkpoints import define
 from zeroshot.errors import UnknownModel
 
 TAGS = open_clip.list_pretrained()
+_ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1}
+_NLLB = {"model_type": "m2m_100", "vocab_size": 256206, "max_position_embeddings": 1024}
 HF_TEXT_TOWERS = {  # what their config.json says, as far as it decides the tower
-    "roberta-base": {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1},
-    "xlm-roberta-base": {
-        "model_type": "xlm-roberta", "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
-    },
+    "roberta-base": {**_ROBERTA, "model_type": "roberta", "vocab_size": 50265},
+    "xlm-roberta-base": {**_ROBERTA, "model_type": "xlm-roberta", "vocab_size": 250002},
     "xlm-roberta-large": {
-        "model_type": "xlm-roberta", "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
-        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+        **_ROBERTA, "model_type": "xlm-roberta", "vocab_size": 250002, "hidden_size": 1024, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "intermediate_size": 4096,
     },
-    "facebook/nllb-200-distilled-600M": {"model_type": "m2m_100", "vocab_size": 256206, "max_position_embeddings": 1024},
-    "facebook/nllb-200-distilled-1.3B": {
-        "model_type": "m2m_100", "vocab_size": 256206, "max_position_embeddings": 1024, "encoder_layers": 24,
-        "encoder_ffn_dim": 8192,
-    },
+    "facebook/nllb-200-distilled-600M": _NLLB,
+    "facebook/nllb-200-distilled-1.3B": {**_NLLB, "encoder_layers": 24, "encoder_ffn_dim": 8192},
 }  # fmt: skip
 
 

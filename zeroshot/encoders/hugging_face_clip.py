@@ -24,6 +24,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_conf
 _OLD_EOS_ID = 2
 """What the first configurations say of the end token; the tower then reads where the highest token is, the real one."""
 
+_MEAN, _STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 _RESAMPLING = {2: "bilinear", 3: "bicubic"}  # PIL.Image.Resampling
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "vision_config": {
@@ -140,35 +141,46 @@ def preprocessing(path: Path | None, image_size: int) -> dict[str, Any]:
         If it does something that this program does not.
     """
     config = {} if path is None else read_json(path)
-    size = _size(config.get("size", image_size))
-    crop = _size(config.get("crop_size", image_size))
-    factor = 255 * float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 255.0
-    mean = config.get("image_mean") or [0.48145466, 0.4578275, 0.40821073]
-    std = config.get("image_std") or [0.26862954, 0.26130258, 0.27577711]
-    if not config.get("do_normalize", True):
-        mean, std = [0.0] * 3, [1.0] * 3
-    interpolation = _RESAMPLING.get(config.get("resample", 3))
-    cropped = bool(config.get("do_center_crop", True))
-    target = crop if cropped else size
-    if (
-        interpolation is None
-        or not config.get("do_resize", True)
-        or not isinstance(target, tuple)
-        or target != (image_size, image_size)
-        or (isinstance(size, tuple) and size != target)
-    ):
+    try:
+        found = _preprocessing(config, image_size)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        found = None
+    if found is None:
         raise ModelError(
             f"{path} resizes or crops in a way that is not supported for an input of {image_size} x {image_size}.",
             "Supported: the shorter side or both sides resized, bicubic or bilinear, and a crop of the middle.",
             field="model",
         )
+    return found
+
+
+def _preprocessing(config: dict[str, Any], image_size: int) -> dict[str, Any] | None:
+    """The fields of ``Preprocessing``; None where there are none that do the same."""
+    wanted = (image_size, image_size)
+    size, crop = _size(config.get("size", image_size)), _size(config.get("crop_size", image_size))
+    squashed = not isinstance(size, int)
+    cropped = bool(config.get("do_center_crop", True))
+    fits = (crop in (image_size, wanted) and (not isinstance(size, int) or size >= image_size)) if cropped else squashed
+    if (
+        not fits
+        or (squashed and size != wanted)
+        or not config.get("do_resize", True)
+        or config.get("resample", 3) not in _RESAMPLING
+    ):
+        return None
+    factor = 255 * float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 255.0
+    mean, std = _MEAN, _STD
+    if not config.get("do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    elif config.get("image_mean") or config.get("image_std"):
+        mean, std = config["image_mean"], config["image_std"]
     return {
-        "size": list(target),
+        "size": list(wanted),
         "mean": [float(value) / factor for value in mean],
         "std": [float(value) / factor for value in std],
-        "interpolation": interpolation,
-        "resize_mode": "squash" if isinstance(size, tuple) else "shortest",
-        "resize_to": None if isinstance(size, tuple) or size == target[0] else size,
+        "interpolation": _RESAMPLING[config.get("resample", 3)],
+        "resize_mode": "squash" if squashed else "shortest",
+        "resize_to": None if squashed or size == image_size else size,
         "crop_offset": "floor",
     }
 

@@ -66,8 +66,11 @@ def read_archive(path: Path) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             root = next(name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
-            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-                raise ValueError("its members are compressed")  # torch stores them as they are
+            data = [
+                info for info in archive.infolist() if info.filename.startswith((f"{root}data/", f"{root}data.pkl"))
+            ]
+            if any(info.compress_type != zipfile.ZIP_STORED for info in data):
+                raise ValueError("its data are compressed")  # torch stores them as they are
             with archive.open(f"{root}data.pkl") as file:
                 module = _Reader(file, archive, f"{root}data/").load()
         tensors: dict[str, torch.Tensor] = {}

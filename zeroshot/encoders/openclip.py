@@ -19,7 +19,7 @@ from zeroshot.encoders.checkpoint import Checkpoint
 from zeroshot.encoders.checkpoints import resolve
 from zeroshot.encoders.prefix_tree import Packed
 from zeroshot.encoders.tokenization import Tokenizer, load_clip_tokenizer, load_tokenizer
-from zeroshot.errors import ModelCorrupt, ModelUnavailable, ModelWarning, OptionError, quote
+from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, ModelWarning, OptionError, quote
 from zeroshot.images import Preprocessing
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -260,6 +260,8 @@ def _load(checkpoint: Checkpoint, precision: str, device: torch.device) -> Any:
         ) from error
     try:
         _fill(model, checkpoint)
+    except ModelError:
+        raise
     except Exception as error:  # torch, safetensors, pickle and open_clip raise many kinds
         raise ModelCorrupt(
             f"{checkpoint.spec}: {', '.join(map(str, checkpoint.weights))} cannot be loaded as {checkpoint.name}: "
