@@ -31,7 +31,7 @@ def described(model: Any) -> list[str]:
         plain = {
             key: value
             for key, value in vars(module).items()
-            if not key.startswith(("_", "image_mean", "image_std"))
+            if not key.startswith(("_", "image_mean", "image_std", "name_or_path"))  # compared elsewhere, or no matter
             and isinstance(value, (int, float, str, bool, tuple, type(None)))
         }
         lines.append(f"{name} {module.__class__.__name__} {module.extra_repr()} {sorted(plain.items())}")

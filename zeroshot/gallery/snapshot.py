@@ -149,7 +149,7 @@ class Snapshot:
             index: Any = faiss.read_index(str(index_path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
             lists: Any = faiss.downcast_InvertedLists(index.invlists)
             lists.prefetch_nthread = 0  # its threads cost a search more than they save
-            return cls(facts, np.load(numbers_path), index)
+            return cls(facts, np.load(numbers_path, allow_pickle=False), index)
         except (OSError, TypeError, ValueError, RuntimeError) as error:
             raise SnapshotUnusableError from error
 

@@ -222,6 +222,11 @@ def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] |
         If it cannot be had, or has no such columns.
     """
     path, _, config = name.partition(":")
+    if not path.startswith((".", "/", "~")) and Path(path).exists():
+        raise DatasetError(
+            f"hf:{path} names a dataset of the hub, and there is a file or folder {path} here.",
+            f"Write hf:./{path} for the folder; for the hub's, work in another folder.",
+        )
     try:
         found = require("datasets", "datasets").load_dataset(path, config or None, split=split or "test")
     except Exception as error:  # the library and the hub raise many kinds
