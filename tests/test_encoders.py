@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms
 
-from tests.pictures import cat
+from tests.pictures import cat, encode
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders.registry import TINY_DIRECTORY
-from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, OptionError, UnknownModel
+from zeroshot.errors import (
+    ImageUnreadable,
+    ModelCorrupt,
+    ModelError,
+    ModelUnavailable,
+    OptionError,
+    UnknownModel,
+)
+from zeroshot.images import load
 
 TEXTS = ["cat", "a cup of coffee", "", "東京タワー", "🐱", "a " * 400, "the quick brown fox jumps over the lazy dog"]
 # first components of tiny's vectors, pinned: they change only when the model is rebuilt on purpose
@@ -151,3 +161,64 @@ def test_non_finite_vectors_never_leave_an_encoder(tiny: Encoder) -> None:
 def test_tinys_vectors_are_pinned(tiny: Encoder) -> None:
     np.testing.assert_allclose(tiny.encode_texts(["cat"])[0, :3], CAT_TEXT, atol=1e-3)
     np.testing.assert_allclose(tiny.encode_images([cat()])[0, :3], CAT_IMAGE, atol=2e-3)
+
+
+MODES = ["1", "L", "LA", "P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "I", "I;16", "F", "La", "RGBa"]
+
+
+def in_mode(mode: str) -> Image.Image:
+    """The cat in a mode of Pillow's."""
+    photo = cat()
+    if mode in ("I", "I;16", "F"):
+        grey = np.asarray(photo.convert("L")).astype({"I": np.int32, "I;16": np.uint16, "F": np.float32}[mode])
+        return Image.fromarray(grey * (257 if mode == "I;16" else 1))
+    if mode in ("La", "RGBa"):
+        return photo.convert({"La": "LA", "RGBa": "RGBA"}[mode]).convert(mode)
+    if mode == "PA":
+        return photo.convert("P").convert("PA")
+    if mode == "LAB":
+        return ImageCms.profileToProfile(
+            photo, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+        )
+    return photo.convert(mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_image_of_any_mode_gets_the_vector_that_load_gives_it(mode: str, tiny: Encoder) -> None:
+    image = in_mode(mode)
+    assert image.mode == mode
+    (found,) = tiny.encode_images([image])
+    np.testing.assert_array_equal(found, tiny.encode_images([load(image)])[0])
+    np.testing.assert_array_equal(tiny.preprocessing(image), tiny.preprocessing(load(image)))
+    assert found @ tiny.encode_images([cat()])[0] > 0.6  # it still is a cat
+
+
+def test_transparency_is_seen_as_load_sees_it(tiny: Encoder) -> None:
+    image = cat().convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    palette = cat().quantize(32)
+    palette.info["transparency"] = 0
+    for one in (image, palette):
+        np.testing.assert_array_equal(tiny.encode_images([one]), tiny.encode_images([load(one)]))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_orientation_is_applied_once_however_often_an_image_is_loaded(
+    orientation: int, mode: str, tiny: Encoder
+) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    content = encode(cat().crop((0, 0, 200, 120)).convert(mode), "JPEG", exif=exif)
+    once = load(content)
+    twice = load(once)
+    assert (np.asarray(once) == np.asarray(twice)).all()
+    opened = Image.open(io.BytesIO(content))
+    np.testing.assert_array_equal(tiny.encode_images([opened]), tiny.encode_images([once]))
+    assert once.size == ((200, 120) if orientation < 5 else (120, 200))
+
+
+def test_an_image_that_cannot_be_converted_is_refused_not_guessed(tiny: Encoder) -> None:
+    cut = Image.open(io.BytesIO(encode(cat(), "PNG")[:5000]))
+    with pytest.raises(ImageUnreadable):
+        tiny.encode_images([cut])

@@ -57,14 +57,17 @@ share_options(app)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Our own warnings in one line, as errors are; everybody else's as Python shows them."""
+    """Our own warnings in one line, as errors are, and once each; everybody else's as Python shows them."""
     if issubclass(category, ZeroshotWarning):
-        print(f"zeroshot: warning: {message}", file=sys.stderr)  # noqa: T201
+        if str(message) not in _SHOWN:
+            _SHOWN.add(str(message))
+            print(f"zeroshot: warning: {message}", file=sys.stderr)  # noqa: T201
     else:
         _python_shows(message, category, *where, **more)
 
 
 _python_shows = warnings.showwarning
+_SHOWN: set[str] = set()
 
 
 def _print_version(wanted: bool) -> None:
@@ -85,7 +88,7 @@ def _root(
 def main() -> None:
     """Run the program: arguments from ``sys.argv``, one line on stderr for an error, exit codes as above."""
     warnings.filterwarnings("ignore", module="PIL")  # on damaged metadata, which is not the picture
-    warnings.filterwarnings("once", category=ZeroshotWarning)
+    warnings.filterwarnings("always", category=ZeroshotWarning)
     warnings.showwarning = _show_warning
     try:
         app()

@@ -193,7 +193,10 @@ def to_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
         If it cannot be converted.
     """
     try:
+        image.load()  # a file that was only opened is read here, where it may fail
         upright = _upright(image)
+        if upright.mode == "La":
+            upright = upright.convert("LA")  # the one way out of it that Pillow has
         if upright.mode.startswith("I") or upright.mode == "F":
             return _narrow(upright).convert("RGB")
         if upright.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
