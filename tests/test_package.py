@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -83,3 +84,27 @@ def test_systems_that_do_not_say_which_cores_are_allowed_use_all(monkeypatch: py
     assert available_cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     assert available_cores() == os.cpu_count()
+
+
+def test_open_clip_is_used_in_one_module_and_its_files_in_another() -> None:
+    importing = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "zeroshot").rglob("*.py")
+        if re.search(r"^\s*(import|from) open_clip\b", path.read_text(), re.MULTILINE)
+    ]
+    assert importing == ["zeroshot/encoders/openclip_api.py"]
+    reading = [path.name for path in (ROOT / "zeroshot").rglob("*.py") if 'find_spec("open_clip")' in path.read_text()]
+    assert reading == ["openclip_files.py"]
+
+
+def test_a_folder_that_is_worked_in_lends_no_modules(tmp_path: Path) -> None:
+    for name in ("torch", "open_clip", "typer", "numpy", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a module of the folder was run')")
+    finished = subprocess.run(
+        [sys.executable, "-m", "zeroshot", "classify", PHOTOS / "cat.jpg", "--labels", "cat,dog"],
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr

@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zeroshot.errors import DefinitionError, DefinitionNotFound, ModelUnavailable, quote
+from zeroshot.openclip_files import zero_shot_metadata
 
 _PACKAGE = Path(__file__).parent
 PROMPTS = next(p for p in (_PACKAGE / "data" / "prompts", _PACKAGE.parent / "prompts") if p.is_dir())
@@ -95,7 +96,7 @@ class Reference(BaseModel):
             raise DefinitionError(
                 f"{quote(self.source)} is not a known reference.", f"Use one of: {', '.join(sorted(_REFERENCES))}."
             )
-        values: Sequence[str | Callable[[str], str]] = getattr(_open_clip_lists(), self.source.partition(":")[2])
+        values: Sequence[str | Callable[[str], str]] = getattr(zero_shot_metadata(), self.source.partition(":")[2])
         return [value if isinstance(value, str) else value("{}") for value in values]
 
 
@@ -111,21 +112,6 @@ def _clip_benchmark_lists(kind: str) -> dict[str, list[str]]:
     path = Path(package.submodule_search_locations[0]) / "datasets" / names[kind]
     lists: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return lists
-
-
-@lru_cache(maxsize=1)
-def _open_clip_lists() -> Any:
-    """Run open_clip's zero_shot_metadata.py on its own: importing the package would import torch."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or not package.submodule_search_locations:
-        raise ModelUnavailable("open_clip is not installed.", "Run: pip install open_clip_torch")
-    path = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
-    spec = importlib.util.spec_from_file_location("_open_clip_zero_shot_metadata", path)
-    if spec is None or spec.loader is None:
-        raise ModelUnavailable(f"{path} cannot be loaded.", "Run: pip install --force-reinstall open_clip_torch")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def shipped(kind: str) -> list[str]:

@@ -94,9 +94,9 @@ def all_models() -> list[ModelFacts]:
     list of ModelFacts
         In the registry's order.
     """
-    import open_clip
+    from zeroshot.encoders.openclip_api import pretrained
 
-    return [_facts(architecture, tag) for architecture, tag in open_clip.list_pretrained()]
+    return [_facts(architecture, tag) for architecture, tag in pretrained()]
 
 
 def recommend(need: str, *, any_licence: bool = False) -> ModelFacts:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 from zeroshot.encoders.base import Encoder
 from zeroshot.errors import OptionError, UnknownModel, quote
+from zeroshot.openclip_files import architecture_names
 
 TINY_DIRECTORY = Path(str(files("zeroshot"))) / "data" / "tiny"
 """The model directory of the embedded model."""
@@ -76,7 +76,7 @@ def load_encoder(
 
         directory = TINY_DIRECTORY if spec == "tiny" else spec.removeprefix("onnx:")
         return OnnxEncoder(directory, spec=spec, threads=threads, batch_size=batch_size)
-    if ":" not in spec and not _is_architecture(spec):
+    if ":" not in spec and spec.replace("/", "-") not in architecture_names():
         raise UnknownModel(
             f"{quote(spec)} is not a known model.",
             "Use 'tiny', 'onnx:DIRECTORY' or an open_clip model such as 'ViT-B-32:laion2b_s34b_b79k'; "
@@ -93,11 +93,3 @@ def load_encoder(
         batch_size=batch_size,
         trust_remote_code=trust_remote_code,
     )
-
-
-def _is_architecture(spec: str) -> bool:
-    """Whether a spec without weights is at least an architecture, without importing torch to find out."""
-    package = find_spec("open_clip")
-    folders = (package.submodule_search_locations if package else None) or []
-    names = {path.stem for folder in folders for path in (Path(folder) / "model_configs").glob("*.json")}
-    return spec.replace("/", "-") in names
