@@ -197,8 +197,7 @@ def base64_of(content: bytes) -> str:
 
 
 def test_http_galleries_and_the_client_say_it_too(tmp_path: Path) -> None:
-    with running_server(tmp_path) as url:
-        http = httpx.Client(base_url=url, timeout=60)
+    with running_server(tmp_path) as url, httpx.Client(base_url=url, timeout=60) as http:
         assert http.post("/v1/galleries", json={"name": "g"}).status_code == 201
         found = http.post("/v1/galleries/g/search", json={"queries": [{"text": PAIR[0]}]}).json()
         assert len(found["warnings"]) == 1

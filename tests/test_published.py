@@ -85,6 +85,31 @@ def test_a_file_of_weights_is_said_not_to_tell_what_its_architectures_tags_diffe
     assert define("", "ViT-B-32-256", None).notes == ()
 
 
+@pytest.mark.parametrize("spec", ["ViT-B-16-SigLIP:webli", "roberta-ViT-B-32:laion2b_s12b_b32k"])
+def test_a_package_that_is_not_installed_is_named_with_the_line_to_type(spec: str, tmp_path: Path) -> None:
+    name, _, tag = spec.partition(":")
+    put(tmp_path, *weights_name(name, tag), b"\x00" * 100)
+    put_tokenizer(tmp_path, open_clip.get_model_config(name)["text_cfg"]["hf_tokenizer_name"])
+    program = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "from zeroshot.encoders.checkpoints import resolve\n"
+        "from zeroshot.encoders.tokenization import load_tokenizer\n"
+        "from zeroshot.errors import ModelUnavailable\n"
+        "try:\n"
+        "    found = resolve(sys.argv[1])\n"
+        "    load_tokenizer(found.spec, found.tokenizer, found.tokenizer_folder, trust_remote_code=False)\n"
+        "except ModelUnavailable as error: print(error)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program, spec],
+        cwd=ROOT,
+        env={**os.environ, **environment_of(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "needs transformers, which is not installed. Run: pip install transformers" in finished.stdout
+
+
 @pytest.mark.slow
 def test_every_tag_is_built_as_open_clip_builds_it(tmp_path: Path) -> None:
     """Modules, activation, pooling, context, preprocessing and tokens; on torch's meta device, without weights."""

@@ -60,7 +60,10 @@ def test_the_code_of_the_tests_would_run_if_the_user_said_so(run: Run, tmp_path:
     assert "warning" not in finished.stderr
 
 
-@pytest.mark.parametrize("door", ["flag", "variable", "env file", "export", "serve", "hub", "gallery"])
+SLOW_DOORS = ("variable", "env file", "export", "serve", "hub", "gallery")  # some five seconds each
+
+
+@pytest.mark.parametrize("door", ["flag", *(pytest.param(door, marks=pytest.mark.slow) for door in SLOW_DOORS)])
 def test_no_configuration_gets_its_code_run(door: str, run: Run, tmp_path: Path, mark: Path) -> None:
     folder = armed(tmp_path / "model", mark)
     spec, variables = f"local-dir:{folder}", {"HF_HOME": str(tmp_path / "hf")}
@@ -133,6 +136,7 @@ def test_a_configuration_that_names_another_place_is_refused(
         load_encoder(f"local-dir:{folder}", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_text_tower_with_code_of_its_own_is_refused_without_a_question(run: Run, tmp_path: Path, mark: Path) -> None:
     config = {
         "embed_dim": 32,
@@ -155,7 +159,7 @@ def test_a_text_tower_with_code_of_its_own_is_refused_without_a_question(run: Ru
         assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["org/tower", "tower"])
+@pytest.mark.parametrize("name", ["org/tower", pytest.param("tower", marks=pytest.mark.slow)])
 def test_a_folder_named_like_a_repository_does_not_shadow_it(name: str, run: Run, tmp_path: Path, mark: Path) -> None:
     plain = models.save_local_dir("siglip", tmp_path / "plain")
     config = json.loads((plain / "open_clip_config.json").read_text())

@@ -129,6 +129,14 @@ def of_definition(
 
 def _text_tower(spec: str, repository: str) -> Path:
     """The configuration of a text tower of ``transformers``; one that needs code of its own is not built."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"The text tower of {spec} needs transformers, which is not installed.",
+            "Run: pip install transformers",
+            field="model",
+        ) from error
     path = hub.file(spec, repository, "config.json")
     assert path is not None  # noqa: S101 (it is required)
     if own_code(path.parent) == path:

@@ -59,7 +59,7 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
     tag, path = _split(rest)
     definition = define(spec, scheme, tag or None)
     if path:
-        return _with_file(spec, definition, Path(path).expanduser())
+        return _with_file(spec, definition, Path(path).expanduser(), trust_remote_code=trust_remote_code)
     if definition.tag is None:
         raise no_tag(spec, definition.name, rest)
     weights = (Path(_download(spec, definition.name, definition.tag)),)
@@ -74,7 +74,7 @@ def _split(rest: str) -> tuple[str, str]:
     return ("", rest) if is_path(rest) else (rest, "")
 
 
-def _with_file(spec: str, definition: Definition, path: Path) -> Checkpoint:
+def _with_file(spec: str, definition: Definition, path: Path, *, trust_remote_code: bool) -> Checkpoint:
     """An architecture with a file of weights, whichever library wrote it."""
     weights_file(path, spec)
     if openai_archive.is_archive(path):
@@ -99,7 +99,7 @@ def _with_file(spec: str, definition: Definition, path: Path) -> Checkpoint:
                 field="model",
             )
         return found
-    return of_definition(spec, definition, (path,))
+    return of_definition(spec, definition, (path,), trust_remote_code=trust_remote_code)
 
 
 def _shape(config: dict[str, Any]) -> dict[str, Any]:

@@ -149,7 +149,12 @@ def tokenizer_config(
     ModelCorrupt
         If an option is not one of a tokenizer's.
     """
-    options = dict(text_config.get("tokenizer_kwargs") or {})
+    options = text_config.get("tokenizer_kwargs") or {}
+    if not isinstance(options, dict):
+        raise ModelCorrupt(
+            f"{where} has tokenizer_kwargs={quote(options)}.", "Download or export the model again.", field="model"
+        )
+    options = dict(options)
     name, mode = text_config.get("hf_tokenizer_name") or None, text_config.get("tokenizer_mode")
     notes = []
     if options.pop("trust_remote_code", False) and not trust_remote_code:
@@ -231,10 +236,12 @@ def contained(folder: Path, path: Path) -> Path:
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield name, part
-            yield from _members(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _members(part)
+    """Every name and value in a JSON value, however deep."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield from part.items()
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part

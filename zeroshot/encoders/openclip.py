@@ -217,16 +217,23 @@ def preprocessing_of(model: torch.nn.Module, checkpoint: Checkpoint) -> Preproce
         return Preprocessing.from_dict(checkpoint.preprocessing)
     config = openclip_api.preprocessing_of(model)
     size, interpolation = config["size"], config["interpolation"]
-    return Preprocessing.from_dict(
-        {
-            "size": [size, size] if isinstance(size, int) else list(size),
-            "mean": _three(config["mean"]),
-            "std": _three(config["std"]),
-            "interpolation": "bicubic" if interpolation == "random" else interpolation,  # as open_clip takes it
-            "resize_mode": config["resize_mode"],
-            "fill_color": config["fill_color"],
-        }
-    )
+    try:
+        return Preprocessing.from_dict(
+            {
+                "size": [size, size] if isinstance(size, int) else list(size),
+                "mean": _three(config["mean"]),
+                "std": _three(config["std"]),
+                "interpolation": "bicubic" if interpolation == "random" else interpolation,  # as open_clip takes it
+                "resize_mode": config["resize_mode"],
+                "fill_color": config["fill_color"],
+            }
+        )
+    except (TypeError, ValueError, ModelCorrupt) as error:
+        raise ModelCorrupt(
+            f"The preprocessing of {checkpoint.name} is not usable: {quote(config, limit=200)}.",
+            "Download or export the model again.",
+            field="model",
+        ) from error
 
 
 def _three(value: Any) -> list[float]:

@@ -6,6 +6,7 @@ and numpy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -24,6 +25,8 @@ Interpolation = Literal["bicubic", "bilinear"]
 _LONGEST = 8
 """A picture that would be this many times longer than the input is resized through a box, so that a 1 x 5000 one does
 not become 224 x 1,120,000 on the way; rounding then differs by a grey level or two here and there."""
+
+_LARGEST = 100_000  # pixels of a side; no model is near it
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -81,13 +84,17 @@ class Preprocessing:
         try:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             result = cls(**fields)
-            positive = (*result.size, result.resize_to or 1, *result.std)
+            whole = (*result.size, 1 if result.resize_to is None else result.resize_to, result.fill_color)
+            positive = (*whole[:-1], *result.std)
             known = (
                 result.resize_mode in ("shortest", "longest", "squash")
                 and result.interpolation in _RESAMPLING
                 and result.crop_offset in ("round", "floor")
             )
-            if not known or min(positive) <= 0 or {len(result.mean), len(result.std)} != {3} or len(result.size) != 2:
+            numbers = all(type(one) is int and one <= _LARGEST for one in whole) and 0 <= result.fill_color <= 255
+            finite = all(math.isfinite(one) for one in (*result.mean, *result.std))
+            lengths = len(result.mean) == len(result.std) == 3 and len(result.size) == 2
+            if not (known and numbers and finite and lengths and min(positive) > 0):
                 raise ValueError(values)
         except (TypeError, ValueError) as error:
             raise ModelCorrupt(
