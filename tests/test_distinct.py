@@ -160,6 +160,19 @@ def test_the_command_line_says_it_once_and_answers_all_the_same(run: Run, tmp_pa
     assert "'Cat' and 'cat'" in relabelled.stderr
 
 
+def test_it_is_said_when_labels_are_stored(run: Run, client: httpx.Client) -> None:
+    created = run("labels", "create", "pets", "--labels", "cat,dog")
+    assert created.stderr == ""
+    added = run("labels", "add", "pets", "Cat")
+    assert added.returncode == 0
+    assert "'cat' and 'Cat'" in added.stderr
+    given = {"name": "alike", "labels": ["Hot dog", "hot\u00a0dog"]}
+    answer = client.post("/v1/label-sets", json=given)
+    assert answer.status_code == 201
+    assert "'Hot dog' and 'hot\\xa0dog'" in answer.json()["warnings"][0]
+    assert client.delete("/v1/label-sets/alike").status_code == 204
+
+
 def test_http_says_it_in_a_list_wherever_texts_are_taken(client: httpx.Client) -> None:
     labels = {"labels": [*PAIR, "Cat", "cat"]}
     image = CAT.read_bytes()

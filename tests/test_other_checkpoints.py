@@ -197,6 +197,19 @@ def test_every_usual_preprocessing_of_transformers_is_done_as_it_does_it(
     np.testing.assert_allclose(np.stack([encoder.preprocessing(image) for image in IMAGES]), pixels, atol=1e-5)
 
 
+def test_the_older_names_of_its_configuration_win_as_they_do_in_transformers(hugging_face: Path) -> None:
+    config = json.loads((hugging_face / "config.json").read_text())
+    shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    older = {name: config["text_config"][name] for name in shape}
+    config |= {"text_config_dict": older, "vision_config_dict": None}
+    config["text_config"] |= {"hidden_act": "gelu", "num_attention_heads": 2}
+    (hugging_face / "config.json").write_text(json.dumps(config))
+    _, images, texts = theirs_of(hugging_face)
+    encoder = load_encoder(f"local-dir:{hugging_face}", device="cpu")
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), images, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
+
+
 def test_transformers_is_not_needed_for_it(hugging_face: Path, tmp_path: Path) -> None:
     expected = load_encoder(f"local-dir:{hugging_face}", device="cpu").encode_texts(TEXTS)
     program = (

@@ -212,6 +212,9 @@ def _changed(label_set: LabelSet, mode: str | None, threshold: float | None, tem
 
 
 def _done(label_set: LabelSet) -> None:
+    from zeroshot.labels import name_warnings, tell
+
+    tell(name_warnings(label_set.labels))
     sys.stdout.write(f"{label_set.name}@{label_set.version}: {len(label_set.labels):,} labels\n")
 
 

@@ -67,18 +67,12 @@ def model_config(config: dict[str, Any], where: str) -> dict[str, Any]:
             "Use the same model in open_clip's form: 'zeroshot models' lists them.",
             field="model",
         )
-    vision, text = (
-        {
-            **defaults,
-            **{k: v for k, v in (config.get(f"{part}_dict") or config.get(part) or {}).items() if v is not None},
-        }
-        for part, defaults in _DEFAULTS.items()
-    )
+    vision, text = ({**_DEFAULTS[part], **_part(config, part)} for part in ("vision_config", "text_config"))
     numbers = [
-        v for part in (vision, text) for k, v in part.items() if k.endswith(("size", "layers", "heads", "embeddings"))
+        v for one in (vision, text) for k, v in one.items() if k.endswith(("size", "layers", "heads", "embeddings"))
     ]
-    if not all(isinstance(number, int) and 0 < number < 1_000_000 for number in numbers):
-        raise ModelCorrupt(f"{where} has a size that is none.", "Download it again.", field="model")
+    if not all(type(number) is int and 0 < number < 1_000_000 for number in (*numbers, text["eos_token_id"])):
+        raise ModelCorrupt(f"{where} has a size or a token that is none.", "Download it again.", field="model")
     activation = vision["hidden_act"]
     kinds: dict[str, dict[str, Any]] = {
         "quick_gelu": {"quick_gelu": True}, "gelu": {}, "gelu_new": {"approximate": "tanh"},
@@ -304,6 +298,13 @@ _INSIDE = {
     "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
     "self_attn.out_proj": "attn.out_proj",
 }  # fmt: skip
+
+
+def _part(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a part of config.json says; the name with "_dict" is an older one, and ``transformers`` lets it win."""
+    older, part = config.get(f"{name}_dict"), config.get(name)
+    found = part if older is None else older
+    return {key: value for key, value in found.items() if value is not None} if isinstance(found, dict) else {}
 
 
 def _head_width(vision: dict[str, Any], where: str) -> int:

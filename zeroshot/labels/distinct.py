@@ -32,7 +32,10 @@ def label_warnings(encoder: Encoder, labels: Sequence[Label], templates: Templat
         At most one message of each kind: names that differ only in case, spaces or Unicode form; prompts whose end the
         model does not read.
     """
-    return (*_alike(labels), *_cut(encoder, [(one.name, text) for one in labels for text in one.prompts(templates)]))
+    return (
+        *name_warnings(labels),
+        *_cut(encoder, [(one.name, text) for one in labels for text in one.prompts(templates)]),
+    )
 
 
 def text_warnings(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
@@ -93,17 +96,29 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(visible.split()))
 
 
-def _alike(labels: Sequence[Label]) -> list[str]:
+def name_warnings(labels: Sequence[Label]) -> tuple[str, ...]:
+    """Say which names differ only in case, spaces or Unicode form; no encoder is needed.
+
+    Parameters
+    ----------
+    labels : sequence of Label
+        The labels; aliases are names too.
+
+    Returns
+    -------
+    tuple of str
+        None or one message.
+    """
     groups: dict[str, list[tuple[int, str]]] = {}
     for row, label in enumerate(labels):
         for name in (label.name, *label.aliases):
             groups.setdefault(folded(name), []).append((row, name))
     alike = [[name for _, name in group] for group in groups.values() if len({row for row, _ in group}) > 1]
     if not alike:
-        return []
+        return ()
     shown = "; ".join(" and ".join(quote(name) for name in group[:_NAMED]) for group in alike[:_NAMED])
     more = f", and {len(alike) - _NAMED} more" if len(alike) > _NAMED else ""
-    return [f"Labels that differ only in case, spaces or Unicode form count as different labels: {shown}{more}."]
+    return (f"Labels that differ only in case, spaces or Unicode form count as different labels: {shown}{more}.",)
 
 
 def _cut(encoder: Encoder, prompts: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.labels import Change, LabelEntry, StoredLabelSet
-from zeroshot.service.schemas import NAME, ModeName, Strict, Threshold
+from zeroshot.service.schemas import NAME, ModeName, Strict, Threshold, Warned
 
 
 class LabelSetSummary(BaseModel):
@@ -31,7 +31,7 @@ class LabelSetList(BaseModel):
     label_sets: list[LabelSetSummary]
 
 
-class LabelSetCreated(BaseModel):
+class LabelSetCreated(Warned):
     """A set after a change."""
 
     name: str

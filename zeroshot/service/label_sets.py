@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from zeroshot.errors import LabelSetRefused, quote
-from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names
+from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names, name_warnings
 from zeroshot.prompts import load_templates
 from zeroshot.service import label_set_schemas as schemas
 from zeroshot.service.documents import body, problems
@@ -181,4 +181,9 @@ def _from_wire(given: LabelSetFile) -> LabelSet:
 
 
 def _created(label_set: LabelSet) -> schemas.LabelSetCreated:
-    return schemas.LabelSetCreated(name=label_set.name, version=label_set.version or 0, count=len(label_set.labels))
+    return schemas.LabelSetCreated(
+        name=label_set.name,
+        version=label_set.version or 0,
+        count=len(label_set.labels),
+        warnings=list(name_warnings(label_set.labels)) or None,
+    )
