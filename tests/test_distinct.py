@@ -76,6 +76,22 @@ def test_labels_cut_at_the_context_are_said_to_tie(classifier: ZeroShotClassifie
     assert all(quoted in str(told[0].message) for quoted in ("on a mat", "in a boat"))
 
 
+def test_who_embeds_texts_oneself_is_told_too(tiny: Encoder) -> None:
+    with pytest.warns(LabelWarning, match="reads 128 tokens") as told:
+        tiny.encode_texts(["cat", *PAIR])
+    assert len(told) == 1
+    assert "boat" in str(told[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny.encode_texts(["cat", "dog"])
+
+
+def test_what_is_said_with_labels_names_is_not_said_again(classifier: ZeroShotClassifier) -> None:
+    with pytest.warns(LabelWarning) as told:
+        classifier.class_matrix([f"{one}, seen from afar" for one in PAIR])
+    assert len(told) == 1
+
+
 FAMILIES = ["clip", "siglip", "coca", "bidirectional", "eos-pooled"]
 
 

@@ -187,6 +187,7 @@ def test_an_env_file_is_read_where_it_is_named_and_by_serve(run: Run, tmp_path: 
     named = run(*CLASSIFY, "--env-file", ".env")
     assert named.returncode == 2
     assert "nothing-of-the-kind" in named.stderr
+    assert run("--env-file", ".env", *CLASSIFY).stderr == named.stderr
     assert run(*CLASSIFY, "--env-file", ".env", ZEROSHOT_MODEL="tiny").returncode == 0  # the environment wins
     assert run(*CLASSIFY, "--env-file", ".env", "--model", "tiny").returncode == 0  # so does a flag
     served = run("serve", "--check", "--port", "0")

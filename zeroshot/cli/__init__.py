@@ -22,7 +22,7 @@ from zeroshot.cli.gallery import gallery_app
 from zeroshot.cli.keys import keys_app
 from zeroshot.cli.labels import labels_app
 from zeroshot.cli.models import models
-from zeroshot.cli.options import share_options
+from zeroshot.cli.options import EnvFileOption, share_options, use_env_file
 from zeroshot.cli.prompts import prompts_app
 from zeroshot.cli.search import index, search
 from zeroshot.cli.serve import serve
@@ -81,8 +81,10 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    env_file: EnvFileOption = None,
 ) -> None:
     """Zero-shot image classification: pictures ranked under labels given as text."""
+    use_env_file(env_file)
 
 
 def main() -> None:

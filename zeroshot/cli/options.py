@@ -22,7 +22,7 @@ _DOTENV = Path(".env")
 _ENV_FILE: ContextVar[Path | None] = ContextVar("zeroshot_env_file", default=None)
 _TRUST: ContextVar[bool] = ContextVar("zeroshot_trust_remote_code", default=False)
 
-_EnvFile = Annotated[
+EnvFileOption = Annotated[
     Path | None, typer.Option(help="A file of ZEROSHOT_* settings; the environment's own win. 'serve' looks for .env.")
 ]
 _TrustRemoteCode = Annotated[
@@ -50,19 +50,36 @@ def share_options(app: typer.Typer) -> None:
             share_options(group.typer_instance)
 
 
+def use_env_file(path: Path | None) -> None:
+    """Take settings from a file, too, from here on.
+
+    Parameters
+    ----------
+    path : Path or None
+        As typed; None for no file.
+
+    Raises
+    ------
+    OptionError
+        If there is no such file.
+    """
+    if path is not None and not path.is_file():
+        raise OptionError(f"--env-file {path} is not a file.", "Check the path.", field="env_file")
+    _ENV_FILE.set(path)
+
+
 def _with_shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
     own = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
-    added: dict[str, tuple[Any, Any]] = {"env_file": (_EnvFile, None)}
+    added: dict[str, tuple[Any, Any]] = {"env_file": (EnvFileOption, None)}
     if {"model", "spec"} & set(own.parameters):
         added["trust_remote_code"] = (_TrustRemoteCode, False)
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> Any:
         env_file = options.pop("env_file", None)
-        if env_file is not None and not env_file.is_file():
-            raise OptionError(f"--env-file {env_file} is not a file.", "Check the path.", field="env_file")
-        _ENV_FILE.set(env_file)
+        if env_file is not None:
+            use_env_file(env_file)
         _TRUST.set(options.pop("trust_remote_code", False))
         return command(*arguments, **options)
 

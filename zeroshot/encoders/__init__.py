@@ -1,6 +1,7 @@
 """Vectors from pictures and text: the `Encoder` contract, its implementations, and `load_encoder`."""
 
-from zeroshot.encoders.base import Encoder, FloatArray, TextLimits
+from zeroshot.encoders.base import Encoder, FloatArray
+from zeroshot.encoders.cuts import TextLimits
 from zeroshot.encoders.registry import load_encoder
 from zeroshot.encoders.text_cache import TextCache
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from zeroshot.encoders.cuts import warn_of_cuts
 from zeroshot.encoders.prefix_tree import Packed, pack
 from zeroshot.errors import ModelCorrupt, OptionError
 from zeroshot.images import Preprocessing
@@ -71,23 +72,6 @@ class Encoder(Protocol):
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Count the tokens that n texts are read as, special ones included."""
-        ...
-
-
-@runtime_checkable
-class TextLimits(Protocol):
-    """What an encoder may say of how much of a text it reads.
-
-    Attributes
-    ----------
-    context_length : int
-        Most tokens of a text, special ones included.
-    """
-
-    context_length: int
-
-    def cuts(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each of n texts has an end that is not read."""
         ...
 
 
@@ -207,7 +191,7 @@ class TwoTowerEncoder(ABC):
         Parameters
         ----------
         texts : sequence of str
-            Any texts; over-long ones are cut as the model's tokenizer cuts them (``cuts`` says which).
+            Any texts; over-long ones are cut as the model's tokenizer cuts them, and a ``LabelWarning`` names them.
 
         Returns
         -------
@@ -219,6 +203,7 @@ class TwoTowerEncoder(ABC):
         ModelCorrupt
             If the tower answers with NaN, infinity or a zero vector.
         """
+        warn_of_cuts(self, texts)
         return self._encode_token_ids(self._tokenize(texts))
 
     def count_tokens(self, texts: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from zeroshot.encoders.base import FloatArray
+from zeroshot.encoders.cuts import cuts_are_said
 from zeroshot.encoders.export_tokenizer import write_tokenizer
 from zeroshot.encoders.model_directory import ModelConfig, write_config
 from zeroshot.encoders.onnx import OnnxEncoder
@@ -272,7 +273,7 @@ def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, pictures: 
         precision=precision,
         bytes=sum(file.stat().st_size for file in staging.iterdir()),
         image_cosines=_cosines(exported.encode_images(images), encoder.encode_images(images)),
-        text_cosines=_cosines(exported.encode_texts(_TEXTS), encoder.encode_texts(_TEXTS)),
+        text_cosines=_text_cosines(exported, encoder),
     )
     for what, cosines in (("a picture", report.image_cosines), ("a text", report.text_cosines)):
         if not cosines.min() >= FLOOR[precision]:
@@ -282,6 +283,11 @@ def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, pictures: 
                 "Export it as fp32." if precision == "int8" else "Serve this model with torch.",
             )
     return report
+
+
+def _text_cosines(exported: OnnxEncoder, encoder: OpenClipEncoder) -> FloatArray:
+    with cuts_are_said():  # one of the texts is too long on purpose
+        return _cosines(exported.encode_texts(_TEXTS), encoder.encode_texts(_TEXTS))
 
 
 def _cosines(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 from zeroshot.encoders import Encoder, TextLimits
+from zeroshot.encoders.cuts import cut_warning
 from zeroshot.errors import LabelWarning, quote
 from zeroshot.labels.label import Label
 from zeroshot.prompts import TemplateSet
@@ -129,9 +130,4 @@ def _cut(encoder: Encoder, prompts: Sequence[tuple[str, str]]) -> list[str]:
     names = list(dict.fromkeys(name for name, text in prompts if text in cut))
     if not names:
         return []
-    shown = ", ".join(quote(name) for name in names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [
-        f"{encoder.spec} reads {encoder.context_length} tokens of a text; the end of {shown}{more} is not read. Texts "
-        "that differ only there get the same vector."
-    ]
+    return [cut_warning(encoder, names)]
