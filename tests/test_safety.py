@@ -94,6 +94,34 @@ def test_no_configuration_gets_its_code_run(door: str, run: Run, tmp_path: Path,
     assert "Traceback" not in finished.stderr
 
 
+def test_a_tokenizer_that_loads_others_is_not_loaded(run: Run, tmp_path: Path, mark: Path) -> None:
+    """transformers' RagTokenizer loads two more, and asks on its own whether to run their code."""
+    folder = armed(tmp_path / "model", mark)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    for part in ("question_encoder_tokenizer", "generator_tokenizer"):
+        (folder / part).mkdir()
+        (folder / part / "tokenizer_config.json").write_text(json.dumps(settings))
+        shutil.copy(folder / "tokenizer.json", folder / part)
+        shutil.copy(folder / "tok.py", folder / part)
+    del settings["auto_map"]
+    kinds = {"model_type": "rag", "question_encoder": {"model_type": "vit"}, "generator": {"model_type": "vit"}}
+    for declared in ({"tokenizer_class": "RagTokenizer"}, {}, {"tokenizer_class": "PreTrainedTokenizerFast"}):
+        own = {name: value for name, value in settings.items() if name != "tokenizer_class"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(own | declared))
+        (folder / "config.json").write_text(json.dumps(kinds))
+        finished = run(*CLASSIFY, "--model", f"local-dir:{folder}", stdin=b"y\ny\ny\n", HF_HOME=str(tmp_path / "hf"))
+        assert finished.returncode == 2
+        assert "which is not loaded" in finished.stderr
+        assert not mark.exists()
+
+
+@pytest.mark.parametrize("value", ["/dev/zero", "mine.yaml", "../simple", "a photo of a {}.", ""])
+def test_a_model_directory_names_a_shipped_template_set(value: str, directory: Path) -> None:
+    rewritten(directory, lambda manifest: manifest.update(template_set=value))
+    with pytest.raises(ModelCorrupt, match="template_set"):
+        load_encoder(f"onnx:{directory}")
+
+
 def test_a_configuration_that_only_asks_is_served_without(tmp_path: Path, mark: Path) -> None:
     folder = armed(tmp_path / "model", mark)
     plain = models.save_local_dir("siglip", tmp_path / "plain")

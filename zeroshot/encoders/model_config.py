@@ -30,6 +30,28 @@ _HF_TOKENIZER_OPTIONS = frozenset(
         "use_fast",
     ]
 )
+_TOKENIZER_CONFIGS = ("tokenizer_config.json", "config.json")
+_TOKENIZERS = frozenset(
+    [
+        "Albert", "Bart", "BartPho", "Bert", "Bertweet", "BigBird", "CLIP", "Camembert", "Deberta", "DebertaV2",
+        "DistilBert", "Electra", "Funnel", "GPT2", "GPTNeoX", "Gemma", "Herbert", "Llama", "M2M100", "MBart", "MBart50",
+        "MPNet", "MT5", "MobileBert", "Nllb", "Pegasus", "PreTrained", "Qwen2", "Roberta", "Siglip", "Siglip2",
+        "SqueezeBert", "T5", "TokenizersBackend", "XLMRoberta", "XLNet",
+    ]
+)  # fmt: skip
+"""Classes of ``transformers``, less "Tokenizer" and "TokenizerFast", that read a vocabulary and nothing else."""
+
+_TOKENIZED_MODELS = frozenset(
+    [
+        "albert", "bart", "bert", "big_bird", "camembert", "clip", "clip_text_model", "deberta", "deberta-v2",
+        "distilbert", "electra", "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt_neox", "llama", "m2m_100",
+        "mbart", "mpnet", "mt5", "nllb", "nllb-moe", "pegasus", "qwen2", "qwen3", "roberta", "siglip", "siglip2",
+        "siglip_text_model", "t5", "umt5", "xlm-roberta", "xlm-roberta-xl", "xlnet",
+    ]
+)  # fmt: skip
+"""Types of models whose tokenizer, where none is named, is one of those."""
+
+_COMPOSED = frozenset(["encoder-decoder", "rag", "speech-encoder-decoder", "vision-encoder-decoder"])
 _CLEANINGS = ("canonicalize", "lower", "whitespace")
 
 
@@ -178,6 +200,34 @@ def tokenizer_config(
     return TokenizerConfig(length, name, mode or None, options), notes
 
 
+def odd_tokenizer(folder: Path) -> str | None:
+    """Find a kind of tokenizer that is none of the plain ones: some load others by themselves, with their own code.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the tokenizer's files are.
+
+    Returns
+    -------
+    str or None
+        The class, or the type of model, that is named and not known; None where all is well.
+
+    Raises
+    ------
+    ModelCorrupt
+        If a file cannot be read.
+    """
+    files = [read_json(path) for name in _TOKENIZER_CONFIGS if (path := folder / name).is_file()]
+    named = [str(content["tokenizer_class"]) for content in files if content.get("tokenizer_class")]
+    kind = next((str(content["model_type"]) for content in reversed(files) if content.get("model_type")), None)
+    for name in named:
+        if name.removesuffix("Fast").removesuffix("Tokenizer") not in _TOKENIZERS:
+            return name
+    composed = kind is not None and kind.replace("_", "-") in _COMPOSED
+    return kind if composed or (not named and kind is not None and kind not in _TOKENIZED_MODELS) else None
+
+
 def own_code(folder: Path) -> Path | None:
     """Find the file by which a model says that it needs Python code of its own.
 
@@ -196,7 +246,7 @@ def own_code(folder: Path) -> Path | None:
     ModelCorrupt
         If such a file cannot be read.
     """
-    for path in (folder / "tokenizer_config.json", folder / "config.json"):
+    for path in (folder / name for name in _TOKENIZER_CONFIGS):
         if path.is_file() and any(name == "auto_map" and value for name, value in _members(read_json(path))):
             return path
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ def read_config(directory: Path) -> ModelConfig:
                 field="model",
             )
         config = ModelConfig(**{**raw, "preprocessing": Preprocessing.from_dict(raw["preprocessing"])})
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", config.template_set):  # a shipped one's name, and no file
+            raise ValueError(f"template_set is {config.template_set!r}")
         cleaner(config.text_cleaning)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelCorrupt(

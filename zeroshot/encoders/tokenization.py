@@ -12,7 +12,7 @@ import tokenizers
 import torch
 
 from zeroshot.encoders import hub, openclip_api
-from zeroshot.encoders.model_config import TokenizerConfig, own_code
+from zeroshot.encoders.model_config import TokenizerConfig, odd_tokenizer, own_code
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm")
@@ -158,6 +158,12 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             "Put the tokenizer's files beside the weights.",
             field="model",
         )
+    if not trust_remote_code and (odd := odd_tokenizer(folder)) is not None:
+        raise _needs_code(own_code(folder)) or ModelError(
+            f"The tokenizer of {spec} in {folder} is of the kind {quote(odd)}, which is not loaded.",
+            "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
+            field="model",
+        )
     try:
         return OpenClipTokenizer(
             openclip_api.hf_tokenizer(
@@ -172,18 +178,23 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             field="model",
         ) from error
     except Exception as error:  # transformers raises many kinds
-        needing = own_code(folder)
-        if needing is not None and not trust_remote_code:
-            raise ModelError(
-                f"{needing} needs Python code that comes with the model, which is not run.",
-                "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
-                field="model",
-            ) from error
+        if not trust_remote_code and (refusal := _needs_code(own_code(folder))) is not None:
+            raise refusal from error
         raise ModelCorrupt(
             f"The tokenizer of {spec} in {folder} cannot be loaded: {quote(str(error), limit=200)}.",
             "Download it again, or check that transformers is recent enough for it.",
             field="model",
         ) from error
+
+
+def _needs_code(path: Path | None) -> ModelError | None:
+    if path is None:
+        return None
+    return ModelError(
+        f"{path} needs Python code that comes with the model, which is not run.",
+        "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
+        field="model",
+    )
 
 
 def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTokenizer | None:

@@ -254,4 +254,4 @@ class Gallery(Collection):
 
     def _embed_sentences(self) -> FloatArray:
         labels = [label for name in _MEASURING_SETS for label in load_label_set(name).labels]
-        return class_matrix(self.encoder, labels, load_templates(self.encoder.template_set), self._cache)
+        return class_matrix(self.encoder, labels, load_templates(self.encoder.template_set, files=False), self._cache)

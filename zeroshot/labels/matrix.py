@@ -182,7 +182,7 @@ def class_matrix(
 
 @lru_cache(maxsize=16)
 def _recommended(name: str) -> TemplateSet:
-    return load_templates(name)
+    return load_templates(name, files=False)  # a model names a shipped set, and opens no file of its own
 
 
 def embed_reference(encoder: Encoder, cache: TextCache | None = None) -> FloatArray:
@@ -200,7 +200,7 @@ def embed_reference(encoder: Encoder, cache: TextCache | None = None) -> FloatAr
     ndarray of float32, shape (1000, encoder.dim)
         Unit rows.
     """
-    return class_matrix(encoder, load_label_set("imagenet").labels, load_templates(encoder.template_set), cache)
+    return class_matrix(encoder, load_label_set("imagenet").labels, _recommended(encoder.template_set), cache)
 
 
 def _ensembles(encoder: Encoder, labels: Sequence[Label], prompts: Sequence[Sequence[str]]) -> FloatArray:
