@@ -42,7 +42,10 @@ def compare(name: str, tag: str) -> list[str]:
     spec, entry = f"{name}:{tag}", open_clip.get_pretrained_cfg(name, tag)
     checkpoint = resolve(spec)
     with META:
-        ours = openclip_api.build(checkpoint.model_config, checkpoint.preprocessing, precision="fp32", device=META)
+        ours = openclip_api.build(
+            checkpoint.model_config, checkpoint.preprocessing, precision="fp32", device=META,
+            text_tower=checkpoint.text_tower,
+        )  # fmt: skip
         theirs, _, transform = open_clip.create_model_and_transforms(
             name, tag, load_weights=False, pretrained_text=False, device=META,
             force_quick_gelu=bool(entry.get("quick_gelu")),

@@ -5,10 +5,11 @@ It knows arrays and strings. It does not know ONNX, torch or where weights come 
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ from PIL import Image
 
 from zeroshot.encoders.cuts import warn_of_cuts
 from zeroshot.encoders.prefix_tree import Packed, pack
-from zeroshot.errors import ModelCorrupt, OptionError
+from zeroshot.errors import ModelCorrupt, ModelError, OptionError, ZeroshotError, quote
 from zeroshot.images import Preprocessing
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+InputT = TypeVar("InputT")
 
 _SPECIAL_TOKENS = 4
 """More than any tokenizer puts around a text."""
@@ -126,6 +128,12 @@ class TwoTowerEncoder(ABC):
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is below 1.", "Use 1 or more.", field="batch_size")
+        numbers = (logit_scale, 0.0 if logit_bias is None else logit_bias)
+        if not all(math.isfinite(number) for number in numbers) or logit_scale <= 0:
+            raise ModelCorrupt(
+                f"{spec} has logit_scale={logit_scale} and logit_bias={logit_bias}.",
+                "Its weights or its configuration are damaged; download or export it again.",
+            )
         self.spec = spec
         self.dim = dim
         self.logit_scale = logit_scale
@@ -153,7 +161,8 @@ class TwoTowerEncoder(ABC):
         ModelCorrupt
             If the tower answers with NaN, infinity or a zero vector.
         """
-        rows = [self._image_tower(pixels[i : i + self.batch_size]) for i in range(0, len(pixels), self.batch_size)]
+        starts = range(0, len(pixels), self.batch_size)
+        rows = [self._run("image", self._image_tower, pixels[i : i + self.batch_size]) for i in starts]
         return self._unit(rows)
 
     def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
@@ -179,7 +188,7 @@ class TwoTowerEncoder(ABC):
         rows = []
         for start in range(0, len(images), self.batch_size):
             batch = [self.preprocessing(image) for image in images[start : start + self.batch_size]]
-            rows.append(self._image_tower(np.stack(batch)))
+            rows.append(self._run("image", self._image_tower, np.stack(batch)))
         return self._unit(rows)
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -241,7 +250,7 @@ class TwoTowerEncoder(ABC):
         result = np.empty((len(token_ids), self.dim), dtype=np.float32)
         if self.causal_texts:
             for packed in pack(token_ids, self.nodes_per_pack):
-                result[packed.members] = self._unit([self._packed_text_tower(packed)])
+                result[packed.members] = self._unit([self._run("text", self._packed_text_tower, packed)])
             return result
         lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
         order = np.argsort(lengths, kind="stable")
@@ -249,7 +258,7 @@ class TwoTowerEncoder(ABC):
         while start < len(order):
             stop = self._batch_end(lengths[order], start)
             members = order[start:stop]
-            result[members] = self._unit([self._text_tower([token_ids[i] for i in members])])
+            result[members] = self._unit([self._run("text", self._text_tower, [token_ids[i] for i in members])])
             start = stop
         return result
 
@@ -258,6 +267,24 @@ class TwoTowerEncoder(ABC):
         counts = np.arange(1, len(lengths) - start + 1)
         fits = np.count_nonzero(counts * lengths[start:] <= self.tokens_per_batch)
         return start + max(1, int(fits))
+
+    def _run(self, kind: str, tower: Callable[[InputT], FloatArray], given: InputT) -> FloatArray:
+        """What a tower answers; one that cannot be run, or answers in another form, is named."""
+        try:
+            rows = tower(given)
+        except ZeroshotError:
+            raise
+        except Exception as error:  # torch and ONNX Runtime raise many kinds
+            raise ModelError(
+                f"The {kind} tower of {self.spec} fails: {quote(str(error) or type(error).__name__, limit=200)}.",
+                "Its configuration and weights do not fit together, or memory or this precision is not enough for it.",
+            ) from error
+        if rows.ndim != 2 or rows.shape[1] != self.dim:
+            raise ModelCorrupt(
+                f"The {kind} tower of {self.spec} answers with shape {rows.shape}, not (n, {self.dim}).",
+                "Its configuration is not that of a CLIP model; download or export it again.",
+            )
+        return rows
 
     def _unit(self, rows: Sequence[FloatArray]) -> FloatArray:
         matrix = np.concatenate(rows) if rows else np.empty((0, self.dim), dtype=np.float32)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot.encoders import hub, hugging_face_clip, openclip_api
-from zeroshot.encoders.model_config import TokenizerConfig, check_model_config, own_code, read_json, tokenizer_config
+from zeroshot.encoders.model_config import TokenizerConfig, check_model_config, read_json, tokenizer_config
 from zeroshot.encoders.published import Definition
+from zeroshot.encoders.tokenizer_files import asks_for_code
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
@@ -108,15 +109,13 @@ def of_definition(
     tokenizer, notes = tokenizer_config(
         text_config, where, openclip_api.CLIP_CONTEXT_LENGTH, trust_remote_code=trust_remote_code
     )
-    model_config, text_tower = definition.model_config, None
+    text_tower = None
     if text_config.get("hf_model_name"):
-        path = _text_tower(spec, text_config["hf_model_name"])
-        text_tower = read_json(path)
-        model_config = {**model_config, "text_cfg": {**text_config, "hf_model_name": str(path.parent.absolute())}}
+        text_tower = read_json(_text_tower(spec, text_config["hf_model_name"]))
     return Checkpoint(
         spec,
         definition.name,
-        model_config,
+        definition.model_config,
         definition.preprocessing,
         weights,
         tokenizer,
@@ -139,7 +138,7 @@ def _text_tower(spec: str, repository: str) -> Path:
         ) from error
     path = hub.file(spec, repository, "config.json")
     assert path is not None  # noqa: S101 (it is required)
-    if own_code(path.parent) == path:
+    if asks_for_code(read_json(path)):
         raise ModelError(
             f"{path} needs Python code of its own; open_clip builds no text tower of that kind.",
             "Use another model.",
@@ -230,8 +229,9 @@ def weights_file(path: Path, spec: str) -> Path:
     ModelCorrupt
         If it is not weights.
     """
-    if not path.is_file():
-        raise ModelUnavailable(f"{path} does not exist.", f"Check the path in {quote(spec)}.", field="model")
+    if not is_there(path):
+        found = "is not a file" if is_there(path, folder=None) else "does not exist"
+        raise ModelUnavailable(f"{path} {found}.", f"Check the path in {quote(spec)}.", field="model")
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
@@ -244,3 +244,19 @@ def weights_file(path: Path, spec: str) -> Path:
 def is_path(text: str) -> bool:
     """Whether what stands after ``ARCH:`` is a path rather than a tag."""
     return "/" in text or "\\" in text or text.endswith(_WEIGHT_SUFFIXES)
+
+
+def user_path(text: str) -> Path:
+    """A path as typed, with ``~`` for a home that there is."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)
+
+
+def is_there(path: Path, *, folder: bool | None = False) -> bool:
+    """Whether there is such a file, or folder, or (None) anything; no path is too odd to ask."""
+    try:
+        return path.exists() if folder is None else path.is_dir() if folder else path.is_file()
+    except (OSError, ValueError):
+        return False

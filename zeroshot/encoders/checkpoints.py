@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot.encoders import hub, hugging_face_clip, openai_archive, openclip_api
-from zeroshot.encoders.checkpoint import Checkpoint, is_path, of_clip_model, of_definition, weights_file
+from zeroshot.encoders.checkpoint import (
+    Checkpoint,
+    is_path,
+    is_there,
+    of_clip_model,
+    of_definition,
+    user_path,
+    weights_file,
+)
 from zeroshot.encoders.model_config import contained, read_json
 from zeroshot.encoders.published import Definition, define, no_tag
 from zeroshot.errors import ModelCorrupt, ModelUnavailable, UnknownModel, quote
@@ -57,9 +65,11 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
     if scheme == "hf-hub":
         return _hub_repository(spec, rest, trust_remote_code=trust_remote_code)
     tag, path = _split(rest)
+    if rest.endswith("@") and not path:
+        raise UnknownModel(f"{quote(spec)} has no path after '@'.", "Write ARCH:TAG@/path/to/weights.", field="model")
     definition = define(spec, scheme, tag or None)
     if path:
-        return _with_file(spec, definition, Path(path).expanduser(), trust_remote_code=trust_remote_code)
+        return _with_file(spec, definition, user_path(path), trust_remote_code=trust_remote_code)
     if definition.tag is None:
         raise no_tag(spec, definition.name, rest)
     weights = (Path(_download(spec, definition.name, definition.tag)),)
@@ -69,7 +79,7 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
 def _split(rest: str) -> tuple[str, str]:
     """Tag and path, either of which may be empty, of TAG, /path or TAG@/path."""
     tag, at, path = rest.partition("@")
-    if at and not is_path(tag) and not Path(rest).expanduser().is_file():
+    if at and not is_path(tag) and not is_there(user_path(rest)):
         return tag, path
     return ("", rest) if is_path(rest) else (rest, "")
 
@@ -112,8 +122,8 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _local_directory(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpoint:
-    folder = Path(rest).expanduser()
-    if not folder.is_dir():
+    folder = user_path(rest)
+    if not is_there(folder, folder=True):
         raise ModelUnavailable(
             f"{quote(str(folder))} is not a folder.", "Check the path after 'local-dir:'.", field="model"
         )
@@ -166,7 +176,8 @@ def _hub_repository(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpo
     config = hub.file(spec, rest, hugging_face_clip.CONFIG)
     assert config is not None  # noqa: S101 (it is required)
     hugging_face_clip.model_config(read_json(config), str(config))  # or no weights are fetched
-    for name in (hugging_face_clip.PREPROCESSOR, *hugging_face_clip.TOKENIZER_FILES):
+    whole = (config.parent / "tokenizer.json").is_file() or (config.parent / "merges.txt").is_file()
+    for name in (hugging_face_clip.PREPROCESSOR, *(() if whole else hugging_face_clip.TOKENIZER_FILES)):
         hub.file(spec, rest, name, required=False)
     return of_clip_model(spec, config.parent, _hub_parts(spec, rest), name=rest)
 
@@ -206,7 +217,9 @@ def _fetch(spec: str, entry: dict[str, Any], looked_for: str) -> str:
     repository, filename = (entry.get("hf_hub") or "").rpartition("/")[::2]
     if not repository:
         hub.require_host(spec, looked_for, entry.get("url", ""))
-    elif hub.cached(repository, _file_names(filename)) is None:
+    elif (known := hub.cached(repository, _file_names(filename))) is not None:
+        return str(known)
+    else:
         hub.require_hub(spec, looked_for)
     try:
         return openclip_api.download(entry)
@@ -216,7 +229,6 @@ def _fetch(spec: str, entry: dict[str, Any], looked_for: str) -> str:
 
 def _file_names(filename: str) -> list[str]:
     """Under which names open_clip looks for a repository's weights."""
-    names = [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    if filename.endswith((".bin", ".pth")):
-        names.append(f"{filename[:-4]}.safetensors")
-    return names
+    if not filename:
+        return ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    return [f"{filename[:-4]}.safetensors", filename] if filename.endswith((".bin", ".pth")) else [filename]

@@ -12,13 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub import constants as hub
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
 
 from zeroshot.errors import ModelUnavailable, quote
 
 _PROBE_TIMEOUT_S = 3.0
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _WAYS_OUT = (
     "Three ways out: set HF_HOME to a cache that has it, or HF_ENDPOINT to a mirror; put open_clip_config.json and the "
     "weights in a folder and use 'local-dir:/path'; or use 'tiny', which needs no download."
@@ -27,7 +29,13 @@ _WAYS_OUT = (
 
 def is_repository(name: object) -> bool:
     """Whether a text has the form of a repository's name, NAME or ORG/NAME, and is no path."""
-    return isinstance(name, str) and _REPOSITORY.fullmatch(name) is not None
+    if not isinstance(name, str) or _REPOSITORY.fullmatch(name) is None:
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def cached(repository: str, names: Sequence[str]) -> Path | None:
@@ -80,6 +88,8 @@ def file(spec: str, repository: str, name: str, *, required: bool = True) -> Pat
 
     if (known := cached(repository, [name])) is not None:
         return known
+    if not required and try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST:
+        return None
     looked_for = f"{name} of {repository}"
     if not required and hub.is_offline_mode():
         return None

@@ -137,7 +137,7 @@ def preprocessing(path: Path | None, image_size: int) -> dict[str, Any]:
     config = {} if path is None else read_json(path)
     try:
         found = _preprocessing(config, image_size)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         found = None
     if found is None:
         raise ModelError(
@@ -214,7 +214,8 @@ def part_names(index: Path) -> list[str]:
     ModelCorrupt
         If it lists none, or one that is not beside it.
     """
-    names = sorted({str(name) for name in (read_json(index).get("weight_map") or {}).values()})
+    listed = read_json(index).get("weight_map")
+    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     if not names or any(Path(name).name != name for name in names):
         raise ModelCorrupt(f"{index} lists {quote(names)}.", "Download it again.", field="model")
     return names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from zeroshot.encoders.hub import is_repository
 from zeroshot.errors import ModelCorrupt, quote
 
 _MAX_CONFIG_BYTES = 2**20
-_CLIP_TOKENIZER_OPTIONS = frozenset(["additional_special_tokens", "clean", "reduction_mask"])
+_CLIP_TOKENIZER_OPTIONS = frozenset(["additional_special_tokens", "clean"])
 _HF_TOKENIZER_OPTIONS = frozenset(
     [
         "add_bos_token",
@@ -30,28 +29,6 @@ _HF_TOKENIZER_OPTIONS = frozenset(
         "use_fast",
     ]
 )
-_TOKENIZER_CONFIGS = ("tokenizer_config.json", "config.json")
-_TOKENIZERS = frozenset(
-    [
-        "Albert", "Bart", "BartPho", "Bert", "Bertweet", "BigBird", "CLIP", "Camembert", "Deberta", "DebertaV2",
-        "DistilBert", "Electra", "Funnel", "GPT2", "GPTNeoX", "Gemma", "Herbert", "Llama", "M2M100", "MBart", "MBart50",
-        "MPNet", "MT5", "MobileBert", "Nllb", "Pegasus", "PreTrained", "Qwen2", "Roberta", "Siglip", "Siglip2",
-        "SqueezeBert", "T5", "TokenizersBackend", "XLMRoberta", "XLNet",
-    ]
-)  # fmt: skip
-"""Classes of ``transformers``, less "Tokenizer" and "TokenizerFast", that read a vocabulary and nothing else."""
-
-_TOKENIZED_MODELS = frozenset(
-    [
-        "albert", "bart", "bert", "big_bird", "camembert", "clip", "clip_text_model", "deberta", "deberta-v2",
-        "distilbert", "electra", "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "gpt_neox", "llama", "m2m_100",
-        "mbart", "mpnet", "mt5", "nllb", "nllb-moe", "pegasus", "qwen2", "qwen3", "roberta", "siglip", "siglip2",
-        "siglip_text_model", "t5", "umt5", "xlm-roberta", "xlm-roberta-xl", "xlnet",
-    ]
-)  # fmt: skip
-"""Types of models whose tokenizer, where none is named, is one of those."""
-
-_COMPOSED = frozenset(["encoder-decoder", "rag", "speech-encoder-decoder", "vision-encoder-decoder"])
 _CLEANINGS = ("canonicalize", "lower", "whitespace")
 
 
@@ -187,6 +164,9 @@ def tokenizer_config(
     allowed = _HF_TOKENIZER_OPTIONS if name else _CLIP_TOKENIZER_OPTIONS
     unknown = sorted(set(options) - allowed)
     length = text_config.get("context_length", default_length)
+    special = options.get("additional_special_tokens") or []
+    if not isinstance(special, list) or not all(isinstance(token, str) and token for token in special):
+        unknown.append("additional_special_tokens")
     if unknown or options.get("clean", "lower") not in _CLEANINGS or mode not in (None, "", "clips"):
         raise ModelCorrupt(
             f"{where} has tokenizer options that are not accepted: {quote(unknown or options.get('clean') or mode)}.",
@@ -198,58 +178,6 @@ def tokenizer_config(
             f"{where} has context_length={quote(length)}.", "Download or export the model again.", field="model"
         )
     return TokenizerConfig(length, name, mode or None, options), notes
-
-
-def odd_tokenizer(folder: Path) -> str | None:
-    """Find a kind of tokenizer that is none of the plain ones: some load others by themselves, with their own code.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the tokenizer's files are.
-
-    Returns
-    -------
-    str or None
-        The class, or the type of model, that is named and not known; None where all is well.
-
-    Raises
-    ------
-    ModelCorrupt
-        If a file cannot be read.
-    """
-    files = [read_json(path) for name in _TOKENIZER_CONFIGS if (path := folder / name).is_file()]
-    named = [str(content["tokenizer_class"]) for content in files if content.get("tokenizer_class")]
-    kind = next((str(content["model_type"]) for content in reversed(files) if content.get("model_type")), None)
-    for name in named:
-        if name.removesuffix("Fast").removesuffix("Tokenizer") not in _TOKENIZERS:
-            return name
-    composed = kind is not None and kind.replace("_", "-") in _COMPOSED
-    return kind if composed or (not named and kind is not None and kind not in _TOKENIZED_MODELS) else None
-
-
-def own_code(folder: Path) -> Path | None:
-    """Find the file by which a model says that it needs Python code of its own.
-
-    Parameters
-    ----------
-    folder : Path
-        Where its files are.
-
-    Returns
-    -------
-    Path or None
-        None where it needs none.
-
-    Raises
-    ------
-    ModelCorrupt
-        If such a file cannot be read.
-    """
-    for path in (folder / name for name in _TOKENIZER_CONFIGS):
-        if path.is_file() and any(name == "auto_map" and value for name, value in _members(read_json(path))):
-            return path
-    return None
 
 
 def contained(folder: Path, path: Path) -> Path:
@@ -283,15 +211,3 @@ def contained(folder: Path, path: Path) -> Path:
             field="model",
         )
     return path
-
-
-def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every name and value in a JSON value, however deep."""
-    waiting = [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield from part.items()
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part

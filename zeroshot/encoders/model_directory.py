@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import asdict, dataclass, field
@@ -133,7 +134,7 @@ def read_config(directory: Path) -> ModelConfig:
         If the manifest is not of this format, or a file is missing or differs from its hash.
     """
     manifest = directory / MANIFEST
-    if not manifest.is_file():
+    if not _is_file(manifest):
         raise ModelUnavailable(
             f"{directory} is not a model directory: it has no {MANIFEST}.",
             "Make one with 'zeroshot export SPEC DIR', or check the path.",
@@ -144,14 +145,15 @@ def read_config(directory: Path) -> ModelConfig:
             why = " It was made when the preprocessing could be another model's." if version == 1 else ""
             raise ModelCorrupt(
                 f"{manifest} has format {version}; this version reads {FORMAT}.{why}",
-                f"Export it again: zeroshot export {raw.get('name', 'SPEC')} NEW_DIRECTORY",
+                f"Export it again: zeroshot export {_shown(raw.get('name'))} NEW_DIRECTORY",
                 field="model",
             )
         config = ModelConfig(**{**raw, "preprocessing": Preprocessing.from_dict(raw["preprocessing"])})
+        _check(config)
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", config.template_set):  # a shipped one's name, and no file
             raise ValueError(f"template_set is {config.template_set!r}")
         cleaner(config.text_cleaning)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, OSError) as error:
         raise ModelCorrupt(
             f"{manifest} is damaged: {type(error).__name__}: {error}.", "Export the model again."
         ) from error
@@ -165,6 +167,35 @@ def read_config(directory: Path) -> ModelConfig:
         if _sha256(path) != expected:
             raise ModelCorrupt(f"{path} differs from its sha256 in {MANIFEST}.", "Export or copy the directory again.")
     return config
+
+
+def _check(config: ModelConfig) -> None:
+    """Refuse a manifest whose values are of another kind."""
+    wholes = {"dim": config.dim, "context_length": config.context_length, "pad_id": config.pad_id + 1}
+    for name, value in wholes.items():
+        if type(value) is not int or not 1 <= value <= 10_000_000:
+            raise ValueError(f"{name} is out of range")
+    if config.end_id is not None and type(config.end_id) is not int:
+        raise ValueError("end_id is no number")
+    if not all(type(flag) is bool for flag in (config.pad_to_context, config.one_image_at_a_time)):
+        raise ValueError("a flag is neither true nor false")
+    for number in (config.logit_scale, config.logit_bias):
+        if number is not None and (type(number) not in (int, float) or not math.isfinite(number)):
+            raise ValueError("logit_scale or logit_bias is no number")
+    if not isinstance(config.files, dict) or any("\0" in name or len(name) > 255 for name in config.files):
+        raise ValueError("files is not a list of names with hashes")
+
+
+def _shown(name: object) -> str:
+    """A spec to be typed, if it is one."""
+    return name if isinstance(name, str) and re.fullmatch(r"[\w.:/@-]{1,200}", name) else "SPEC"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no path is too odd to ask
+        return False
 
 
 def _to_json(config: ModelConfig) -> dict[str, Any]:

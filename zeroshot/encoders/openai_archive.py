@@ -40,9 +40,14 @@ def is_archive(path: Path) -> bool:
 
 def uses_quick_gelu(path: Path) -> bool:
     """Whether an archive's activation is QuickGELU, OpenAI's own: its code never calls ``torch.gelu``."""
-    with zipfile.ZipFile(path) as archive:
-        code = [info for info in archive.infolist() if info.filename.endswith(".py")]
-        return not any(b"torch.gelu(" in archive.open(info).read(_MAX_CODE_BYTES) for info in code)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            code = [info for info in archive.infolist() if info.filename.endswith(".py")]
+            return not any(b"torch.gelu(" in archive.open(info).read(_MAX_CODE_BYTES) for info in code)
+    except Exception as error:  # damaged archives raise many kinds
+        raise ModelCorrupt(
+            f"{path} cannot be read as a TorchScript archive: {error}.", "Download it again.", field="model"
+        ) from error
 
 
 def read_archive(path: Path) -> dict[str, torch.Tensor]:

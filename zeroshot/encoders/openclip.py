@@ -17,15 +17,15 @@ from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.causal_text import PackedTextTower, causal_text_tower, pooled_position
 from zeroshot.encoders.checkpoint import Checkpoint
 from zeroshot.encoders.checkpoints import resolve
+from zeroshot.encoders.devices import choose_device, choose_precision
 from zeroshot.encoders.prefix_tree import Packed
 from zeroshot.encoders.tokenization import Tokenizer, load_clip_tokenizer, load_tokenizer
-from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, ModelWarning, OptionError, quote
+from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, ModelWarning, quote
 from zeroshot.images import Preprocessing
-
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 Tokens = list[list[int]]
 
+_CLIPS_TOKENS = 3  # what open_clip's tokenizer mode "clips" keeps free
 _FINGERPRINT = 2
 """What is hashed, and how; vectors kept under another number's fingerprints are not found again."""
 
@@ -82,16 +82,17 @@ class OpenClipEncoder(TwoTowerEncoder):
     ) -> None:
         if threads > 0:
             torch.set_num_threads(threads)
-        self.device = _choose_device(device)
-        self.precision = _choose_precision(precision, self.device)
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
         self.checkpoint = resolve(spec, trust_remote_code=trust_remote_code)
         self.model = _load(self.checkpoint, self.precision, self.device)
+        dim = _embed_dim(self.model, self.checkpoint)
         tower = causal_text_tower(self.model)
         self.causal_texts = tower is not None
         self.packed_tower = PackedTextTower(tower)
         super().__init__(
             spec=spec,
-            dim=_embed_dim(self.model, self.checkpoint.tokenizer.context_length),
+            dim=dim,
             logit_scale=float(self.model.logit_scale.detach().float().exp().mean()),
             logit_bias=None if self.model.logit_bias is None else float(self.model.logit_bias.detach().float().mean()),
             preprocessing=preprocessing_of(self.model, self.checkpoint),
@@ -165,7 +166,8 @@ class OpenClipEncoder(TwoTowerEncoder):
 
     def _cuts(self, text: str) -> bool:
         ids = self.tokenizer.whole(text)
-        return len(ids) > self.context_length or len(self._cut([ids])[0]) < len(ids)
+        most = self.context_length - (_CLIPS_TOKENS if self.checkpoint.tokenizer.mode == "clips" else 0)
+        return len(ids) > most or len(self._cut([ids])[0]) < len(ids)
 
     def _cut(self, rows: Tokens) -> Tokens:
         """Drop what follows the end-of-text token, where the tower cannot see it."""
@@ -228,7 +230,7 @@ def preprocessing_of(model: torch.nn.Module, checkpoint: Checkpoint) -> Preproce
                 "fill_color": config["fill_color"],
             }
         )
-    except (TypeError, ValueError, ModelCorrupt) as error:
+    except (TypeError, ValueError, OverflowError, ModelCorrupt) as error:
         raise ModelCorrupt(
             f"The preprocessing of {checkpoint.name} is not usable: {quote(config, limit=200)}.",
             "Download or export the model again.",
@@ -240,18 +242,33 @@ def _three(value: Any) -> list[float]:
     return [float(v) for v in value] if isinstance(value, (list, tuple)) else [float(value)] * 3
 
 
-def _embed_dim(model: Any, context_length: int) -> int:
-    """Length of a vector, asked of the text tower, which is the cheaper to run."""
-    with torch.inference_mode():
-        device = next(model.parameters()).device
-        tokens = torch.zeros(1, context_length, dtype=torch.long, device=device)
-        return int(model.encode_text(tokens).shape[-1])
+def _embed_dim(model: Any, checkpoint: Checkpoint) -> int:
+    """Length of a vector, asked of the text tower, which is the cheaper to run; one that cannot be run is named."""
+    try:
+        with torch.inference_mode():
+            device = next(model.parameters()).device
+            tokens = torch.zeros(1, checkpoint.tokenizer.context_length, dtype=torch.long, device=device)
+            _, dim = model.encode_text(tokens).shape
+            return int(dim)
+    except Exception as error:  # torch raises many kinds
+        raise ModelCorrupt(
+            f"{checkpoint.spec}: the text tower of {checkpoint.name} cannot be run: "
+            f"{quote(str(error) or type(error).__name__, limit=200)}.",
+            "Its configuration is not that of a CLIP model, or this precision is not for it.",
+            field="model",
+        ) from error
 
 
 def _load(checkpoint: Checkpoint, precision: str, device: torch.device) -> Any:
     preprocessing = openclip_api.preprocess_config() if checkpoint.is_hugging_face else checkpoint.preprocessing
     try:
-        model = openclip_api.build(checkpoint.model_config, preprocessing, precision=precision, device=device)
+        model = openclip_api.build(
+            checkpoint.model_config,
+            preprocessing,
+            precision=precision,
+            device=device,
+            text_tower=checkpoint.text_tower,
+        )
     except ImportError as error:
         raise ModelUnavailable(
             f"{checkpoint.spec} needs {error.name or error}, which is not installed.",
@@ -293,35 +310,6 @@ def _fill(model: Any, checkpoint: Checkpoint) -> None:
         model.load_state_dict(openai_archive.read_archive(first), strict=True)
     else:
         openclip_api.load_weights(model, first)
-
-
-def _choose_device(device: str) -> torch.device:
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.zeros(1, device=chosen)
-    except Exception as error:  # torch's backends raise many kinds
-        raise OptionError(
-            f"device={device!r} is not usable here: {quote(str(error), limit=160)}.",
-            "Use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', as this machine has.",
-            field="device",
-        ) from error
-    return chosen
-
-
-def _choose_precision(precision: str, device: torch.device) -> str:
-    if precision not in PRECISIONS:
-        raise OptionError(
-            f"precision={precision!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.", field="precision"
-        )
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "fp16" if device.type == "mps" else "fp32"
 
 
 def _input_dtype(precision: str) -> torch.dtype:

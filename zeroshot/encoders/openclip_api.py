@@ -121,7 +121,14 @@ def decisive(model_config: Config) -> Config:
     return result
 
 
-def build(model_config: Config, preprocessing: Config, *, precision: str, device: torch.device) -> Any:
+def build(
+    model_config: Config,
+    preprocessing: Config,
+    *,
+    precision: str,
+    device: torch.device,
+    text_tower: Config | None = None,
+) -> Any:
     """Build a model as open_clip does, with random weights.
 
     Parameters
@@ -134,6 +141,8 @@ def build(model_config: Config, preprocessing: Config, *, precision: str, device
         Of the weights.
     device : torch.device
         Where it is built.
+    text_tower : dict or None
+        Configuration of a text tower of ``transformers``: of what it names, nothing is read and nothing run.
 
     Returns
     -------
@@ -141,11 +150,22 @@ def build(model_config: Config, preprocessing: Config, *, precision: str, device
         In training mode.
     """
     with TemporaryDirectory(prefix="zeroshot-") as folder, _quiet():
+        if text_tower is not None:
+            (Path(folder) / "tower").mkdir()
+            safe = {name: value for name, value in text_tower.items() if not _may_fetch(name)}
+            (Path(folder) / "tower" / "config.json").write_text(json.dumps(safe), encoding="utf-8")
+            named = {**model_config["text_cfg"], "hf_model_name": str(Path(folder) / "tower")}
+            model_config = {**model_config, "text_cfg": named}
         content = json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocessing})
         (Path(folder) / "open_clip_config.json").write_text(content, encoding="utf-8")
         return open_clip.create_model(
             f"local-dir:{folder}", load_weights=False, pretrained_text=False, precision=precision, device=device
         )
+
+
+def _may_fetch(name: str) -> bool:
+    """Whether a field of a text tower's configuration makes ``transformers`` read or run something else."""
+    return name in ("auto_map", "configuration_files", "quantization_config") or "attn" in name or "kernel" in name
 
 
 def load_weights(model: Any, path: Path) -> None:

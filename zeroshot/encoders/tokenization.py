@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ import tokenizers
 import torch
 
 from zeroshot.encoders import hub, openclip_api
-from zeroshot.encoders.model_config import TokenizerConfig, odd_tokenizer, own_code
+from zeroshot.encoders.model_config import TokenizerConfig, read_json
+from zeroshot.encoders.tokenizer_files import odd_tokenizer, own_code, tokenizer_data
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm")
@@ -164,12 +166,14 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
             field="model",
         )
+    source = nullcontext(folder) if trust_remote_code else tokenizer_data(folder)
     try:
-        return OpenClipTokenizer(
-            openclip_api.hf_tokenizer(
-                folder, config.context_length, config.mode, config.options, trust_remote_code=trust_remote_code
+        with source as files:
+            return OpenClipTokenizer(
+                openclip_api.hf_tokenizer(
+                    files, config.context_length, config.mode, config.options, trust_remote_code=trust_remote_code
+                )
             )
-        )
     except ImportError as error:
         missing = error.name or "a package"
         raise ModelUnavailable(
@@ -230,7 +234,37 @@ def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTok
         ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    _check_clip_tokenizer(tokenizer, folder)
     return HuggingFaceClipTokenizer(tokenizer, context_length)
+
+
+def _check_clip_tokenizer(tokenizer: tokenizers.Tokenizer, folder: Path) -> None:
+    """Refuse what ``transformers`` would read otherwise: it adds tokens of other files, and its own ends and case."""
+    vocabulary = tokenizer.get_vocab()
+    missing = sorted(_added_tokens(folder) - vocabulary.keys())
+    ids, around = tokenizer.encode("A").ids, [vocabulary.get(name) for name in ("<|startoftext|>", "<|endoftext|>")]
+    usual = len(ids) > 2 and [ids[0], ids[-1]] == around and ids == tokenizer.encode("a").ids
+    if missing or not usual:
+        what = (
+            f"it has added tokens, {quote(missing)}" if missing else "it has other tokens around a text, or keeps case"
+        )
+        raise ModelCorrupt(
+            f"The tokenizer in {folder} is not CLIP's: {what}.",
+            "Save it again with transformers' CLIPTokenizer.save_pretrained, which puts all of it into tokenizer.json.",
+            field="model",
+        )
+
+
+def _added_tokens(folder: Path) -> set[str]:
+    """Tokens that a tokenizer's other files add to its vocabulary."""
+    found: set[str] = set()
+    if (folder / "added_tokens.json").is_file():
+        found |= read_json(folder / "added_tokens.json").keys()
+    if (folder / "tokenizer_config.json").is_file():
+        listed = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+        entries = listed.values() if isinstance(listed, dict) else []
+        found |= {str(entry["content"]) for entry in entries if isinstance(entry, dict) and "content" in entry}
+    return found
 
 
 def has_vocabulary(folder: Path) -> bool:
@@ -274,13 +308,14 @@ def _from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _rules(tokenizer: tokenizers.Tokenizer | None) -> list[Any]:
-    """Merges or scores, in a form that does not depend on the library's version."""
+    """All that decides tokens beside the vocabulary: merges or scores, and what is done before and after."""
     if tokenizer is None:
         return []
-    model = json.loads(tokenizer.to_str())["model"]
+    whole = json.loads(tokenizer.to_str())
+    model, steps = whole["model"], ("added_tokens", "normalizer", "pre_tokenizer", "post_processor")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", ())]
     scores = model["vocab"] if isinstance(model.get("vocab"), list) else []
-    return [merges, scores]
+    return [merges, scores, {step: whole.get(step) for step in steps}]
 
 
 def _digest(*content: Any) -> str:

@@ -192,6 +192,8 @@ def to_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
     ImageUnreadable
         If it cannot be converted.
     """
+    if min(image.size) < 1:
+        raise ImageUnreadable(f"{name or describe(image)} has no pixels.", "Give an image with pixels.")
     try:
         image.load()  # a file that was only opened is read here, where it may fail
         upright = _upright(image)

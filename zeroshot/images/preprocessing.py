@@ -26,7 +26,7 @@ _LONGEST = 8
 """A picture that would be this many times longer than the input is resized through a box, so that a 1 x 5000 one does
 not become 224 x 1,120,000 on the way; rounding then differs by a grey level or two here and there."""
 
-_LARGEST = 100_000  # pixels of a side; no model is near it
+_LARGEST = 4_096  # pixels of a side; no model is near it
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -96,7 +96,7 @@ class Preprocessing:
             lengths = len(result.mean) == len(result.std) == 3 and len(result.size) == 2
             if not (known and numbers and finite and lengths and min(positive) > 0):
                 raise ValueError(values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelCorrupt(
                 f"The preprocessing configuration is not usable: {error}.", "Export it again."
             ) from error
