@@ -83,7 +83,7 @@ def test_so_does_a_tokenizer_with_other_rules_or_another_order(tmp_path: Path) -
         elif name == "score":
             vocabulary[50][1] -= 1.0
         else:
-            content["normalizer"] = {"type": "Replace", "pattern": {"String": "cat"}, "content": "dog"}
+            content["normalizer"] = {"type": "Replace", "pattern": {"String": "zebra"}, "content": "horse"}
         (folder / "tokenizer.json").write_text(json.dumps(content))
         prints.add(fingerprint(folder))
     assert len(prints) == 4
