@@ -72,6 +72,7 @@ def test_an_archive_of_openais_gives_the_numbers_of_openais_library(
     assert encoder.logit_scale == pytest.approx(float(theirs.logit_scale.detach().exp()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_archive_is_read_without_running_any_of_it(small_architectures: None, tmp_path: Path) -> None:
     path = making.save_archive(making.openai_model(), tmp_path / "openai.pt")
     program = (
@@ -210,6 +211,7 @@ def test_the_older_names_of_its_configuration_win_as_they_do_in_transformers(hug
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_transformers_is_not_needed_for_it(hugging_face: Path, tmp_path: Path) -> None:
     expected = load_encoder(f"local-dir:{hugging_face}", device="cpu").encode_texts(TEXTS)
     program = (
@@ -303,6 +305,7 @@ def test_other_kinds_of_checkpoints_are_named(hugging_face: Path) -> None:
         load_encoder(f"local-dir:{hugging_face}")
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_in_that_form_is_loaded_from_the_cache(
     run: Run, hugging_face: Path, tmp_path: Path
 ) -> None:

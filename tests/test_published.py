@@ -85,6 +85,7 @@ def test_a_file_of_weights_is_said_not_to_tell_what_its_architectures_tags_diffe
     assert define("", "ViT-B-32-256", None).notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["ViT-B-16-SigLIP:webli", "roberta-ViT-B-32:laion2b_s12b_b32k"])
 def test_a_package_that_is_not_installed_is_named_with_the_line_to_type(spec: str, tmp_path: Path) -> None:
     name, _, tag = spec.partition(":")

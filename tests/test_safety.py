@@ -94,6 +94,7 @@ def test_no_configuration_gets_its_code_run(door: str, run: Run, tmp_path: Path,
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_loads_others_is_not_loaded(run: Run, tmp_path: Path, mark: Path) -> None:
     """transformers' RagTokenizer loads two more, and asks on its own whether to run their code."""
     folder = armed(tmp_path / "model", mark)
@@ -230,6 +231,7 @@ def test_an_env_file_is_read_where_it_is_named_and_by_serve(run: Run, tmp_path: 
     assert run(*CLASSIFY, "--env-file", "binary.env").returncode == 2
 
 
+@pytest.mark.slow
 def test_nothing_but_the_flag_trusts_a_models_code(run: Run, tmp_path: Path, mark: Path) -> None:
     folder = armed(tmp_path / "model", mark)
     (tmp_path / "a.env").write_text(f"ZEROSHOT_MODEL=local-dir:{folder}\nZEROSHOT_TRUST_REMOTE_CODE=true\n")
@@ -238,6 +240,7 @@ def test_nothing_but_the_flag_trusts_a_models_code(run: Run, tmp_path: Path, mar
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_another_versions_configuration_is_not_taken(run: Run, tmp_path: Path, mark: Path) -> None:
     """transformers reads config.4.0.0.json where config.json lists it; ours it does not get to see."""
     folder = armed(tmp_path / "model", mark)
