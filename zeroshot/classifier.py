@@ -17,7 +17,7 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Label, LabelSet, Mode, choose_templates, parse_labels, tell
+from zeroshot.labels import Label, LabelSet, Mode, choose_templates, emit_warnings, parse_labels
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Classification, Scorer, Scorers, Wishes
 
@@ -224,7 +224,7 @@ class ZeroShotClassifier:
             If the labels cannot be used.
         """
         label_set, chosen = self.chosen(labels, templates)
-        tell(self._scorers.warnings(label_set, chosen))
+        emit_warnings(self._scorers.warnings(label_set, chosen))
         return self._scorers.matrix(label_set, chosen)
 
     def scorer(
@@ -254,7 +254,7 @@ class ZeroShotClassifier:
             For any number of images, from any thread.
         """
         scorer = self._scorers.get(*self.chosen(labels, templates), wishes or Wishes())
-        tell(scorer.warnings, on_warning)
+        emit_warnings(scorer.warnings, on_warning)
         return scorer
 
     def is_ready(

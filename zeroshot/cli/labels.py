@@ -212,9 +212,9 @@ def _changed(label_set: LabelSet, mode: str | None, threshold: float | None, tem
 
 
 def _done(label_set: LabelSet) -> None:
-    from zeroshot.labels import name_warnings, tell
+    from zeroshot.labels import emit_warnings, name_warnings
 
-    tell(name_warnings(label_set.labels))
+    emit_warnings(name_warnings(label_set.labels))
     sys.stdout.write(f"{label_set.name}@{label_set.version}: {len(label_set.labels):,} labels\n")
 
 

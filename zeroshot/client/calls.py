@@ -19,7 +19,7 @@ from PIL import Image
 
 from zeroshot.errors import ImageNotFound, ServerProblem
 from zeroshot.images import is_url
-from zeroshot.labels import Label, LabelSet, LabelSetFile, Mode, tell
+from zeroshot.labels import Label, LabelSet, LabelSetFile, Mode, emit_warnings
 from zeroshot.labels.files import dump_label
 from zeroshot.scoring import Classification, Prediction
 
@@ -274,5 +274,5 @@ def _classification(body: dict[str, Any]) -> Classification:
         tuple(Prediction(one["label"], one["score"], one["similarity"]) for one in body.get(name) or ())
         for name in ("predictions", "levels")
     )
-    tell(body.get("warnings") or ())
+    emit_warnings(body.get("warnings") or ())
     return Classification(predictions, tuple(body["labels"]), Mode(body["mode"]), levels)

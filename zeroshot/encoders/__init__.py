@@ -1,8 +1,8 @@
 """Vectors from pictures and text: the `Encoder` contract, its implementations, and `load_encoder`."""
 
 from zeroshot.encoders.base import Encoder, FloatArray
-from zeroshot.encoders.cuts import TextLimits
 from zeroshot.encoders.registry import load_encoder
 from zeroshot.encoders.text_cache import TextCache
+from zeroshot.encoders.truncation import TextLimits
 
 __all__ = ["Encoder", "FloatArray", "TextCache", "TextLimits", "load_encoder"]

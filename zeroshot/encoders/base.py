@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from zeroshot.encoders.cuts import warn_of_cuts
 from zeroshot.encoders.prefix_tree import Packed, pack
+from zeroshot.encoders.truncation import warn_of_truncation
 from zeroshot.errors import ModelCorrupt, ModelError, OptionError, ZeroshotError, quote
 from zeroshot.images import Preprocessing
 
@@ -212,7 +212,7 @@ class TwoTowerEncoder(ABC):
         ModelCorrupt
             If the tower answers with NaN, infinity or a zero vector.
         """
-        warn_of_cuts(self, texts)
+        warn_of_truncation(self, texts)
         return self._encode_token_ids(self._tokenize(texts))
 
     def count_tokens(self, texts: Sequence[str]) -> int:

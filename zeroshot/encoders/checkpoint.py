@@ -9,7 +9,7 @@ from typing import Any
 from zeroshot.encoders import hub, hugging_face_clip, openclip_api
 from zeroshot.encoders.model_config import TokenizerConfig, check_model_config, read_json, tokenizer_config
 from zeroshot.encoders.published import Definition
-from zeroshot.encoders.tokenizer_files import asks_for_code
+from zeroshot.encoders.tokenizer_files import has_auto_map
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
@@ -138,7 +138,7 @@ def _text_tower(spec: str, repository: str) -> Path:
         ) from error
     path = hub.file(spec, repository, "config.json")
     assert path is not None  # noqa: S101 (it is required)
-    if asks_for_code(read_json(path)):
+    if has_auto_map(read_json(path)):
         raise ModelError(
             f"{path} needs Python code of its own; open_clip builds no text tower of that kind.",
             "Use another model.",
@@ -229,8 +229,8 @@ def weights_file(path: Path, spec: str) -> Path:
     ModelCorrupt
         If it is not weights.
     """
-    if not is_there(path):
-        found = "is not a file" if is_there(path, folder=None) else "does not exist"
+    if not path_exists(path):
+        found = "is not a file" if path_exists(path, folder=None) else "does not exist"
         raise ModelUnavailable(f"{path} {found}.", f"Check the path in {quote(spec)}.", field="model")
     with path.open("rb") as file:
         head = file.read(64)
@@ -254,7 +254,7 @@ def user_path(text: str) -> Path:
         return Path(text)
 
 
-def is_there(path: Path, *, folder: bool | None = False) -> bool:
+def path_exists(path: Path, *, folder: bool | None = False) -> bool:
     """Whether there is such a file, or folder, or (None) anything; no path is too odd to ask."""
     try:
         return path.exists() if folder is None else path.is_dir() if folder else path.is_file()

@@ -14,9 +14,9 @@ from zeroshot.encoders import hub, hugging_face_clip, openai_archive, openclip_a
 from zeroshot.encoders.checkpoint import (
     Checkpoint,
     is_path,
-    is_there,
     of_clip_model,
     of_definition,
+    path_exists,
     user_path,
     weights_file,
 )
@@ -79,7 +79,7 @@ def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
 def _split(rest: str) -> tuple[str, str]:
     """Tag and path, either of which may be empty, of TAG, /path or TAG@/path."""
     tag, at, path = rest.partition("@")
-    if at and not is_path(tag) and not is_there(user_path(rest)):
+    if at and not is_path(tag) and not path_exists(user_path(rest)):
         return tag, path
     return ("", rest) if is_path(rest) else (rest, "")
 
@@ -123,7 +123,7 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
 
 def _local_directory(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpoint:
     folder = user_path(rest)
-    if not is_there(folder, folder=True):
+    if not path_exists(folder, folder=True):
         raise ModelUnavailable(
             f"{quote(str(folder))} is not a folder.", "Check the path after 'local-dir:'.", field="model"
         )

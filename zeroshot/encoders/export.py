@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from zeroshot.encoders.base import FloatArray
-from zeroshot.encoders.cuts import cuts_are_said
 from zeroshot.encoders.export_tokenizer import write_tokenizer
 from zeroshot.encoders.model_directory import ModelConfig, write_config
 from zeroshot.encoders.onnx import OnnxEncoder
 from zeroshot.encoders.openclip import OpenClipEncoder
 from zeroshot.encoders.prefix_tree import pack
+from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import ModelError, ModelUnavailable, OptionError, quote
 from zeroshot.images import load
 
@@ -286,7 +286,7 @@ def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, pictures: 
 
 
 def _text_cosines(exported: OnnxEncoder, encoder: OpenClipEncoder) -> FloatArray:
-    with cuts_are_said():  # one of the texts is too long on purpose
+    with truncation_warnings_off():  # one of the texts is too long on purpose
         return _cosines(exported.encode_texts(_TEXTS), encoder.encode_texts(_TEXTS))
 
 

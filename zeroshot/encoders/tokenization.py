@@ -14,7 +14,7 @@ import torch
 
 from zeroshot.encoders import hub, openclip_api
 from zeroshot.encoders.model_config import TokenizerConfig, read_json
-from zeroshot.encoders.tokenizer_files import odd_tokenizer, own_code, tokenizer_data
+from zeroshot.encoders.tokenizer_files import custom_code_file, tokenizer_data, unsupported_tokenizer
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm")
@@ -160,8 +160,8 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             "Put the tokenizer's files beside the weights.",
             field="model",
         )
-    if not trust_remote_code and (odd := odd_tokenizer(folder)) is not None:
-        raise _needs_code(own_code(folder)) or ModelError(
+    if not trust_remote_code and (odd := unsupported_tokenizer(folder)) is not None:
+        raise _needs_code(custom_code_file(folder)) or ModelError(
             f"The tokenizer of {spec} in {folder} is of the kind {quote(odd)}, which is not loaded.",
             "If you trust its author, say --trust-remote-code (Python: trust_remote_code=True).",
             field="model",
@@ -182,7 +182,7 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             field="model",
         ) from error
     except Exception as error:  # transformers raises many kinds
-        if not trust_remote_code and (refusal := _needs_code(own_code(folder))) is not None:
+        if not trust_remote_code and (refusal := _needs_code(custom_code_file(folder))) is not None:
             raise refusal from error
         raise ModelCorrupt(
             f"The tokenizer of {spec} in {folder} cannot be loaded: {quote(str(error), limit=200)}.",

@@ -40,7 +40,7 @@ _TOKENIZED_MODELS = frozenset(
 _COMPOSED = frozenset(["encoder-decoder", "rag", "speech-encoder-decoder", "vision-encoder-decoder"])
 
 
-def odd_tokenizer(folder: Path) -> str | None:
+def unsupported_tokenizer(folder: Path) -> str | None:
     """Find a kind of tokenizer that is none of the plain ones: some load others by themselves, with their own code.
 
     Parameters
@@ -99,7 +99,7 @@ def tokenizer_data(folder: Path) -> Iterator[Path]:
         yield Path(copy)
 
 
-def own_code(folder: Path) -> Path | None:
+def custom_code_file(folder: Path) -> Path | None:
     """Find the file by which a model says that it needs Python code of its own.
 
     Parameters
@@ -118,12 +118,12 @@ def own_code(folder: Path) -> Path | None:
         If such a file cannot be read.
     """
     for path in (folder / name for name in _TOKENIZER_CONFIGS):
-        if path.is_file() and asks_for_code(read_json(path)):
+        if path.is_file() and has_auto_map(read_json(path)):
             return path
     return None
 
 
-def asks_for_code(config: dict[str, Any]) -> bool:
+def has_auto_map(config: dict[str, Any]) -> bool:
     """Whether a configuration, anywhere in it, names code of its own."""
     return any(name == "auto_map" and value for name, value in _members(config))
 

@@ -24,9 +24,9 @@ from zeroshot.labels import (
     choose_templates,
     class_matrix,
     embed_reference,
+    emit_warnings,
     label_warnings,
     load_label_set,
-    tell,
     text_warnings,
 )
 from zeroshot.prompts import TemplateSet, load_templates
@@ -173,7 +173,7 @@ class Gallery(Collection):
         queries = (
             [Query(text=query)] if isinstance(query, str) else [query] if isinstance(query, Query) else list(query)
         )
-        tell(text_warnings(self.encoder, [part.text for part in queries if part.text is not None]), on_warning)
+        emit_warnings(text_warnings(self.encoder, [part.text for part in queries if part.text is not None]), on_warning)
         vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self.limits)
         own = {part.id for part in queries if part.id is not None}
         candidates = self._index.search(vector, top_k + len(own), where, exact=exact)
@@ -220,7 +220,7 @@ class Gallery(Collection):
             If the labels cannot be used.
         """
         chosen = templates or choose_templates(self.encoder, labels)
-        tell(label_warnings(self.encoder, labels.labels, chosen), on_warning)
+        emit_warnings(label_warnings(self.encoder, labels.labels, chosen), on_warning)
         matrix = class_matrix(self.encoder, labels.labels, chosen, self._cache)
         scorer = build_scorer(labels, matrix, self.encoder, wishes or Wishes(), self._embed_reference)
         return count_labels(self._index, self._store, scorer, examples)

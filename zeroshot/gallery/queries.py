@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray
-from zeroshot.encoders.cuts import cuts_are_said
 from zeroshot.encoders.streaming import encode_one
+from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import OptionError
 from zeroshot.gallery.records import Query
 from zeroshot.images import ImageLimits
@@ -72,7 +72,7 @@ def _embed(
     if query.text is not None:
         if not query.text.strip():
             raise OptionError("The query is blank.", "Write what to look for.", field="query")
-        with cuts_are_said():  # by the search
+        with truncation_warnings_off():  # by the search
             row: FloatArray = encoder.encode_texts([query.text])[0]
         return row
     if query.image is not None:

@@ -1,7 +1,7 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
 from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
-from zeroshot.labels.distinct import label_warnings, name_warnings, tell, text_warnings
+from zeroshot.labels.distinct import emit_warnings, label_warnings, name_warnings, text_warnings
 from zeroshot.labels.exporting import check_new_files, check_yaml, export_label_set, to_yaml, write_new_files
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
 from zeroshot.labels.finding import find_label_set
@@ -43,7 +43,7 @@ __all__ = [
     "load_label_set",
     "parse_labels",
     "require",
-    "tell",
+    "emit_warnings",
     "text_warnings",
     "to_yaml",
     "write_new_files",

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 from zeroshot.encoders import Encoder, TextLimits
-from zeroshot.encoders.cuts import cut_warning
+from zeroshot.encoders.truncation import truncation_warning
 from zeroshot.errors import LabelWarning, quote
 from zeroshot.labels.label import Label
 from zeroshot.prompts import TemplateSet
@@ -57,7 +57,7 @@ def text_warnings(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(_cut(encoder, [(text, text) for text in texts]))
 
 
-def tell(messages: Iterable[str], on_warning: Callable[[str], object] | None = None) -> None:
+def emit_warnings(messages: Iterable[str], on_warning: Callable[[str], object] | None = None) -> None:
     """Pass messages on.
 
     Parameters
@@ -130,4 +130,4 @@ def _cut(encoder: Encoder, prompts: Sequence[tuple[str, str]]) -> list[str]:
     names = list(dict.fromkeys(name for name, text in prompts if text in cut))
     if not names:
         return []
-    return [cut_warning(encoder, names)]
+    return [truncation_warning(encoder, names)]

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
-from zeroshot.encoders.cuts import cuts_are_said
+from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import ModelError, quote
 from zeroshot.labels.distinct import label_warnings
 from zeroshot.labels.files import load_label_set
@@ -207,7 +207,7 @@ def _ensembles(encoder: Encoder, labels: Sequence[Label], prompts: Sequence[Sequ
     """One unit row per label: the normalised mean of its prompts' embeddings."""
     distinct = list(dict.fromkeys(text for texts in prompts for text in texts))
     row_of = {text: row for row, text in enumerate(distinct)}
-    with cuts_are_said():  # by `label_warnings`, with the labels' names
+    with truncation_warnings_off():  # by `label_warnings`, with the labels' names
         rows = encoder.encode_texts(distinct)
     means = np.stack([rows[[row_of[text] for text in texts]].mean(axis=0) for texts in prompts])
     norms = np.linalg.norm(means, axis=1, keepdims=True)

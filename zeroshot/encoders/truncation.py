@@ -34,7 +34,7 @@ class TextLimits(Protocol):
         ...
 
 
-def cut_warning(encoder: TextLimits, names: Sequence[str]) -> str:
+def truncation_warning(encoder: TextLimits, names: Sequence[str]) -> str:
     """Name texts whose end is not read.
 
     Parameters
@@ -57,7 +57,7 @@ def cut_warning(encoder: TextLimits, names: Sequence[str]) -> str:
     )
 
 
-def warn_of_cuts(encoder: TextLimits, texts: Sequence[str]) -> None:
+def warn_of_truncation(encoder: TextLimits, texts: Sequence[str]) -> None:
     """Warn of texts whose end is not read, unless who asked for them says so in another way.
 
     Parameters
@@ -71,11 +71,11 @@ def warn_of_cuts(encoder: TextLimits, texts: Sequence[str]) -> None:
         return
     names = [text for text, is_cut in zip(texts, encoder.cuts(texts), strict=True) if is_cut]
     if names:
-        warnings.warn(cut_warning(encoder, names), LabelWarning, stacklevel=3)
+        warnings.warn(truncation_warning(encoder, names), LabelWarning, stacklevel=3)
 
 
 @contextmanager
-def cuts_are_said() -> Iterator[None]:
+def truncation_warnings_off() -> Iterator[None]:
     """Mark that who embeds texts here tells of cut ones itself: with their labels' names, or in an answer."""
     token = _IS_SAID.set(True)
     try:
