@@ -22,6 +22,7 @@ from tests.conftest import Run
 from tests.hub_cache import environment_of, put
 from tests.pictures import PHOTOS, ROOT, cat
 from zeroshot import load_encoder
+from zeroshot.encoders import openclip_api
 from zeroshot.encoders.registry import TINY_DIRECTORY
 from zeroshot.errors import ModelCorrupt, ModelError, ModelWarning
 
@@ -560,3 +561,25 @@ def test_variables_that_are_set_are_left_alone() -> None:
             [sys.executable, "-c", program], env=variables | own, cwd=ROOT, capture_output=True, text=True, check=True
         )
         assert finished.stdout.strip() == expected
+
+
+def test_a_text_towers_configuration_loses_what_fetches_or_runs_something_and_keeps_the_rest() -> None:
+    kept = {
+        "model_type": "xlnet",
+        "attn_type": "bi",
+        "attn_pdrop": 0.1,
+        "scale_attn_weights": True,
+        "conv_kernel_size": 9,
+    }
+    lost = {
+        "auto_map": {"AutoModel": "x.Model"},
+        "configuration_files": ["config.4.0.0.json"],
+        "quantization_config": {"quant_method": "x"},
+        "use_kernels": True,
+        "kernel_config": {"x": "y"},
+        "_attn_implementation": "org/kernel",
+        "attn_implementation": "org/kernel",
+        "_experts_implementation_internal": "org/kernel",
+    }
+    nested = {**kept, "text_config": {**kept, **lost}, "parts": [{**kept, **lost}], **lost}
+    assert openclip_api._inert(nested) == {**kept, "text_config": kept, "parts": [kept]}

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot.encoders import hub, hugging_face_clip, openclip_api
-from zeroshot.encoders.model_config import TokenizerConfig, check_model_config, read_json, tokenizer_config
+from zeroshot.encoders.model_config import (
+    TokenizerConfig,
+    check_model_config,
+    path_exists,
+    read_json,
+    tokenizer_config,
+)
 from zeroshot.encoders.published import Definition
 from zeroshot.encoders.tokenizer_files import has_auto_map
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
+_TOKENIZER = "tokenizer (tokenizer.json, or vocab.json and merges.txt)"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
 
 
@@ -137,7 +144,6 @@ def _text_tower(spec: str, repository: str) -> Path:
             field="model",
         ) from error
     path = hub.file(spec, repository, "config.json")
-    assert path is not None  # noqa: S101 (it is required)
     if has_auto_map(read_json(path)):
         raise ModelError(
             f"{path} needs Python code of its own; open_clip builds no text tower of that kind.",
@@ -179,20 +185,18 @@ def of_clip_model(spec: str, folder: Path, weights: tuple[Path, ...], *, name: s
     for path in weights:
         weights_file(path, spec)
     preprocessor = folder / hugging_face_clip.PREPROCESSOR
-    missing = [] if preprocessor.is_file() else [preprocessor.name]
-    files = folder if any((folder / one).is_file() for one in ("tokenizer.json", "merges.txt")) else None
-    if files is None:
-        missing.append("tokenizer.json")
-        if config["text_cfg"]["vocab_size"] != openclip_api.CLIP_VOCABULARY:
-            raise ModelUnavailable(
-                f"{folder} has no tokenizer.json, and its vocabulary of {config['text_cfg']['vocab_size']:,} is not "
-                "CLIP's.",
-                "Put the checkpoint's tokenizer.json beside the weights.",
-                field="model",
-            )
+    has_preprocessor, has_tokenizer = preprocessor.is_file(), hugging_face_clip.has_tokenizer(folder)
+    vocabulary = config["text_cfg"]["vocab_size"]
+    if not has_tokenizer and vocabulary != openclip_api.CLIP_VOCABULARY:
+        raise ModelUnavailable(
+            f"{folder} has no {_TOKENIZER}, and its vocabulary of {vocabulary:,} is not CLIP's.",
+            "Put the checkpoint's tokenizer.json beside the weights.",
+            field="model",
+        )
+    missing = ([] if has_preprocessor else [preprocessor.name]) + ([] if has_tokenizer else [_TOKENIZER])
     notes = (f"{folder} has no {' and no '.join(missing)}; CLIP's own is taken.",) if missing else ()
     preprocessing = hugging_face_clip.preprocessing(
-        None if missing and missing[0] == preprocessor.name else preprocessor, config["vision_cfg"]["image_size"]
+        preprocessor if has_preprocessor else None, config["vision_cfg"]["image_size"]
     )
     return Checkpoint(
         spec,
@@ -201,7 +205,7 @@ def of_clip_model(spec: str, folder: Path, weights: tuple[Path, ...], *, name: s
         preprocessing,
         weights,
         TokenizerConfig(config["text_cfg"]["context_length"]),
-        tokenizer_folder=files,
+        tokenizer_folder=folder if has_tokenizer else None,
         is_hugging_face=True,
         notes=notes,
     )
@@ -252,11 +256,3 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:  # no such user
         return Path(text)
-
-
-def path_exists(path: Path, *, folder: bool | None = False) -> bool:
-    """Whether there is such a file, or folder, or (None) anything; no path is too odd to ask."""
-    try:
-        return path.exists() if folder is None else path.is_dir() if folder else path.is_file()
-    except (OSError, ValueError):
-        return False

@@ -16,11 +16,10 @@ from zeroshot.encoders.checkpoint import (
     is_path,
     of_clip_model,
     of_definition,
-    path_exists,
     user_path,
     weights_file,
 )
-from zeroshot.encoders.model_config import contained, read_json
+from zeroshot.encoders.model_config import contained, path_exists, read_json
 from zeroshot.encoders.published import Definition, define, no_tag
 from zeroshot.errors import ModelCorrupt, ModelUnavailable, UnknownModel, quote
 
@@ -165,7 +164,7 @@ def _hub_repository(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpo
     if rest.count("/") != 1 or not hub.is_repository(rest):
         raise UnknownModel(f"{quote(spec)} is not of the form hf-hub:ORG/NAME.", "Check the name.", field="model")
     try:
-        config = hub.file(spec, rest, OPEN_CLIP_CONFIG, required=False)
+        config = hub.optional_file(spec, rest, OPEN_CLIP_CONFIG)
     except ModelUnavailable:
         if hub.cached(rest, [hugging_face_clip.CONFIG]) is None:
             raise
@@ -174,11 +173,10 @@ def _hub_repository(spec: str, rest: str, *, trust_remote_code: bool) -> Checkpo
         weights = Path(_fetch(spec, {"hf_hub": f"{rest}/"}, f"{OPEN_CLIP_CONFIG} and weights of {rest}"))
         return of_definition(spec, _read_definition(config, rest), (weights,), trust_remote_code=trust_remote_code)
     config = hub.file(spec, rest, hugging_face_clip.CONFIG)
-    assert config is not None  # noqa: S101 (it is required)
     hugging_face_clip.model_config(read_json(config), str(config))  # or no weights are fetched
-    whole = (config.parent / "tokenizer.json").is_file() or (config.parent / "merges.txt").is_file()
+    whole = hugging_face_clip.has_tokenizer(config.parent)
     for name in (hugging_face_clip.PREPROCESSOR, *(() if whole else hugging_face_clip.TOKENIZER_FILES)):
-        hub.file(spec, rest, name, required=False)
+        hub.optional_file(spec, rest, name)
     return of_clip_model(spec, config.parent, _hub_parts(spec, rest), name=rest)
 
 
@@ -186,10 +184,9 @@ def _hub_parts(spec: str, repository: str) -> tuple[Path, ...]:
     """A repository's weights, in one file or in parts; what the cache has comes first."""
     names = (*hugging_face_clip.WEIGHTS, *hugging_face_clip.INDEXES)
     for name in sorted(names, key=lambda one: hub.cached(repository, [one]) is None):
-        path = hub.file(spec, repository, name, required=False)
+        path = hub.optional_file(spec, repository, name)
         if path is not None and name in hugging_face_clip.INDEXES:
-            parts = (hub.file(spec, repository, part) for part in hugging_face_clip.part_names(path))
-            return tuple(part for part in parts if part is not None)
+            return tuple(hub.file(spec, repository, part) for part in hugging_face_clip.part_names(path))
         if path is not None:
             return (path,)
     raise hub.unavailable(spec, f"model.safetensors of {repository}", "the repository has no such file")

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 
 from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub import constants as hub
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from zeroshot.errors import ModelUnavailable, quote
@@ -60,7 +60,7 @@ def cached(repository: str, names: Sequence[str]) -> Path | None:
     return None
 
 
-def file(spec: str, repository: str, name: str, *, required: bool = True) -> Path | None:
+def file(spec: str, repository: str, name: str) -> Path:
     """Find or download one file.
 
     Parameters
@@ -71,35 +71,67 @@ def file(spec: str, repository: str, name: str, *, required: bool = True) -> Pat
         ORG/NAME.
     name : str
         The file.
-    required : bool
-        Whether a repository without it is an error.
 
     Returns
     -------
-    Path or None
-        None where it is not required and not there.
+    Path
+        In the cache.
 
     Raises
     ------
     ModelUnavailable
         If it is not in the cache and cannot be downloaded.
     """
-    from huggingface_hub.errors import EntryNotFoundError
-
     if (known := cached(repository, [name])) is not None:
         return known
-    if not required and try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST:
+    try:
+        return _download(spec, repository, name)
+    except EntryNotFoundError as error:
+        raise unavailable(spec, f"{name} of {repository}", "the repository has no such file") from error
+
+
+def optional_file(spec: str, repository: str, name: str) -> Path | None:
+    """Find or download a file that not every repository has.
+
+    Parameters
+    ----------
+    spec : str
+        For messages.
+    repository : str
+        ORG/NAME.
+    name : str
+        The file.
+
+    Returns
+    -------
+    Path or None
+        None where the repository has no such file, or it is not in the cache and the hub is switched off.
+
+    Raises
+    ------
+    ModelUnavailable
+        If it cannot be found out whether there is one.
+    """
+    if (known := cached(repository, [name])) is not None:
+        return known
+    if try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST or hub.is_offline_mode():
         return None
+    try:
+        return _download(spec, repository, name)
+    except EntryNotFoundError:
+        return None
+
+
+def _download(spec: str, repository: str, name: str) -> Path:
+    """Download a file; EntryNotFoundError where the repository has none of that name."""
     looked_for = f"{name} of {repository}"
-    if not required and hub.is_offline_mode():
-        return None
     require_hub(spec, looked_for)
     try:
         return Path(hf_hub_download(repository, name))
-    except EntryNotFoundError as error:
-        if not required:
-            return None
-        raise unavailable(spec, looked_for, "the repository has no such file") from error
+    except LocalEntryNotFoundError as error:  # an EntryNotFoundError too: the hub did not answer
+        raise unavailable(spec, looked_for, str(error)) from error
+    except EntryNotFoundError:
+        raise
     except Exception as error:  # hub clients raise many kinds
         raise unavailable(spec, looked_for, str(error)) from error
 
@@ -133,7 +165,7 @@ def folder(spec: str, repository: str, patterns: Sequence[str], is_complete: Cal
         local = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
         if is_complete(local):
             return local
-    except Exception:  # noqa: S110 (no snapshot, or half of one: it is downloaded)
+    except LocalEntryNotFoundError:  # no snapshot, or half of one: it is downloaded
         pass
     require_hub(spec, looked_for)
     try:

@@ -20,6 +20,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 PREPROCESSOR = "preprocessor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+"""What a checkpoint's tokenizer may consist of: the first, or the next two; the last adds tokens."""
 
 _OLD_EOS_ID = 2
 """What the first configurations say of the end token; the tower then reads where the highest token is, the real one."""
@@ -177,6 +178,12 @@ def _preprocessing(config: dict[str, Any], image_size: int) -> dict[str, Any] | 
         "resize_to": None if squashed or size == image_size else size,
         "crop_offset": "floor",
     }
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has a whole tokenizer: tokenizer.json, or vocab.json and merges.txt."""
+    whole, vocabulary, merges, _ = ((folder / name).is_file() for name in TOKENIZER_FILES)
+    return whole or (vocabulary and merges)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from zeroshot.encoders.hub import is_repository
 from zeroshot.errors import ModelCorrupt, quote
 
-_MAX_CONFIG_BYTES = 2**20
+_MAX_CONFIG_BYTES = 8 * 2**20  # a tokenizer_config.json that lists thousands of added tokens has more than 1 MB
 _CLIP_TOKENIZER_OPTIONS = frozenset(["additional_special_tokens", "clean"])
 _HF_TOKENIZER_OPTIONS = frozenset(
     [
@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     ModelCorrupt
-        If it is not a JSON object, or larger than 1 MB.
+        If it is not a JSON object, or larger than 8 MB.
     """
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
@@ -83,6 +83,14 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not a configuration: {error}.", "Download or export it again.", field="model"
         ) from error
     return content
+
+
+def path_exists(path: Path, *, folder: bool | None = False) -> bool:
+    """Whether there is such a file, or folder, or (None) anything; False for what cannot be a path."""
+    try:
+        return path.exists() if folder is None else path.is_dir() if folder else path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def check_model_config(config: dict[str, Any], where: str) -> None:

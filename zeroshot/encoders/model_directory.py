@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zeroshot.encoders.cleaning import cleaner
-from zeroshot.encoders.model_config import contained
+from zeroshot.encoders.model_config import contained, path_exists
 from zeroshot.errors import ModelCorrupt, ModelUnavailable
 from zeroshot.images import Preprocessing
 
@@ -134,7 +134,7 @@ def read_config(directory: Path) -> ModelConfig:
         If the manifest is not of this format, or a file is missing or differs from its hash.
     """
     manifest = directory / MANIFEST
-    if not _is_file(manifest):
+    if not path_exists(manifest):
         raise ModelUnavailable(
             f"{directory} is not a model directory: it has no {MANIFEST}.",
             "Make one with 'zeroshot export SPEC DIR', or check the path.",
@@ -189,13 +189,6 @@ def _check(config: ModelConfig) -> None:
 def _shown(name: object) -> str:
     """A spec to be typed, if it is one."""
     return name if isinstance(name, str) and re.fullmatch(r"[\w.:/@-]{1,200}", name) else "SPEC"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no path is too odd to ask
-        return False
 
 
 def _to_json(config: ModelConfig) -> dict[str, Any]:

@@ -134,9 +134,7 @@ class OpenClipEncoder(TwoTowerEncoder):
         """This model's tokenizer, loaded when first asked for: images need none."""
         found = self.checkpoint
         if found.is_hugging_face and found.tokenizer_folder is not None:
-            tokenizer = load_clip_tokenizer(found.tokenizer_folder, found.tokenizer.context_length)
-            if tokenizer is not None:
-                return tokenizer
+            return load_clip_tokenizer(found.tokenizer_folder, found.tokenizer.context_length)
         return load_tokenizer(
             self.spec, found.tokenizer, found.tokenizer_folder, trust_remote_code=found.trust_remote_code
         )

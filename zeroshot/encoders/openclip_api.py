@@ -50,6 +50,10 @@ _NOT_DECISIVE = frozenset(
 """Fields that change training, or where something is found, and no vector."""
 
 
+_MAY_FETCH = frozenset(["auto_map", "configuration_files", "kernel_config", "quantization_config", "use_kernels"])
+"""Fields of a text tower's configuration that make ``transformers`` read or run something else."""
+
+
 def architectures() -> list[str]:
     """Names of every architecture."""
     return list(open_clip.list_models())
@@ -152,8 +156,7 @@ def build(
     with TemporaryDirectory(prefix="zeroshot-") as folder, _quiet():
         if text_tower is not None:
             (Path(folder) / "tower").mkdir()
-            safe = {name: value for name, value in text_tower.items() if not _may_fetch(name)}
-            (Path(folder) / "tower" / "config.json").write_text(json.dumps(safe), encoding="utf-8")
+            (Path(folder) / "tower" / "config.json").write_text(json.dumps(_inert(text_tower)), encoding="utf-8")
             named = {**model_config["text_cfg"], "hf_model_name": str(Path(folder) / "tower")}
             model_config = {**model_config, "text_cfg": named}
         content = json.dumps({"model_cfg": model_config, "preprocess_cfg": preprocessing})
@@ -163,9 +166,14 @@ def build(
         )
 
 
-def _may_fetch(name: str) -> bool:
-    """Whether a field of a text tower's configuration makes ``transformers`` read or run something else."""
-    return name in ("auto_map", "configuration_files", "quantization_config") or "attn" in name or "kernel" in name
+def _inert(config: Any) -> Any:
+    """A configuration, and those in it, without what makes ``transformers`` read or run something else."""
+    if isinstance(config, list):
+        return [_inert(one) for one in config]
+    if not isinstance(config, dict):
+        return config
+    kept = (name for name in config if name not in _MAY_FETCH and "implementation" not in name)
+    return {name: _inert(config[name]) for name in kept}
 
 
 def load_weights(model: Any, path: Path) -> None:

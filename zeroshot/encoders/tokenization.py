@@ -17,7 +17,7 @@ from zeroshot.encoders.model_config import TokenizerConfig, read_json
 from zeroshot.encoders.tokenizer_files import custom_code_file, tokenizer_data, unsupported_tokenizer
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
 
-_HUB_FILES = ("*.json", "*.txt", "*.model", "*.spm")
+_HUB_FILES = ("*.json", "*.txt", "*.model")
 _VOCABULARIES = (
     "tokenizer.json",
     "vocab.txt",
@@ -201,20 +201,20 @@ def _needs_code(path: Path | None) -> ModelError | None:
     )
 
 
-def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTokenizer | None:
+def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTokenizer:
     """Load a Hugging Face CLIP checkpoint's tokenizer.
 
     Parameters
     ----------
     folder : Path
-        With tokenizer.json, or vocab.json and merges.txt.
+        For which ``hugging_face_clip.has_tokenizer`` holds.
     context_length : int
         Most tokens of a text.
 
     Returns
     -------
-    HuggingFaceClipTokenizer or None
-        None where the folder has neither.
+    HuggingFaceClipTokenizer
+        The same tokens as transformers'.
 
     Raises
     ------
@@ -224,10 +224,8 @@ def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTok
     try:
         if (path := folder / "tokenizer.json").is_file():
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            tokenizer = _from_vocabulary(folder)
         else:
-            return None
+            tokenizer = _from_vocabulary(folder)
     except Exception as error:  # the library raises bare Exception
         raise ModelCorrupt(
             f"The tokenizer in {folder} cannot be read: {error}.", "Download it again.", field="model"
