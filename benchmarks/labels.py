@@ -23,7 +23,7 @@ from zeroshot import Label, LabelSet, ZeroShotClassifier, load_encoder, load_lab
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import LabelSetStore, parse_labels
 from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
-from zeroshot.scoring import Wishes, softmax
+from zeroshot.scoring import ScoringOptions, softmax
 
 _AT_LEAST = 8  # pictures of a top-level category
 WORDS = {**TOP, **ANIMALS, **FOOD, **MAMMALS, "bears/toys": "toy bear"}
@@ -76,9 +76,9 @@ def multilabel(
             if count >= least and name not in truth and folder != "music":  # hobbies is already "musical instrument"
                 truth[name] = np.array([len(path) > level and path[level] == folder for path in paths])
     right = np.stack(list(truth.values()), axis=1)
-    scorer = classifier.scorer(list(truth), wishes=Wishes("multilabel"))
-    cosines = vectors @ scorer.question.matrix.T
-    own = macro_f1(scorer.scores(vectors) >= scorer.needed, right)
+    scorer = classifier.scorer(list(truth), options=ScoringOptions("multilabel"))
+    cosines = vectors @ scorer.inputs.matrix.T
+    own = macro_f1(scorer.scores(vectors) >= scorer.thresholds, right)
     best = max(macro_f1(cosines >= cut, right) for cut in np.unique(cosines))
     what = f"multilabel, {right.shape[1]} labels of at least {least} of {len(vectors)} pictures, macro-F1"
     sides = {"the best cut of raw cosines, chosen on these pictures": best, "zeroshot, nothing fitted": own}
@@ -108,7 +108,7 @@ def temperature(
     folders = sorted({path[0] for path in paths})
     right = np.array([folders.index(path[0]) for path in paths])
     scorer = classifier.scorer([WORDS[folder] for folder in folders])
-    logits = scorer.logits(vectors @ scorer.question.matrix.T, vectors)
+    logits = scorer.logits(vectors @ scorer.inputs.matrix.T, vectors)
     found = []
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(len(vectors))
@@ -145,7 +145,7 @@ def hierarchical(
     row_of = {name: row for row, name in enumerate(tree.names)}
     right = np.array([row_of["/".join(path)] for path in paths])
     leaves = tree.hierarchy.leaves
-    flat = leaves[classifier.scorer(tree, wishes=Wishes("multiclass")).scores(vectors).argmax(axis=1)]
+    flat = leaves[classifier.scorer(tree, options=ScoringOptions("multiclass")).scores(vectors).argmax(axis=1)]
     scorer = classifier.scorer(tree)
     deepest = leaves[scorer.scores(vectors)[:, leaves].argmax(axis=1)]
     pictures, chosen, _ = scorer.choose(vectors)

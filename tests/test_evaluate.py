@@ -35,7 +35,7 @@ from zeroshot.evaluate.tally import Result
 from zeroshot.evaluate.vectors import VectorStore
 from zeroshot.images import ImageLimits
 from zeroshot.labels import Mode
-from zeroshot.scoring import Wishes
+from zeroshot.scoring import ScoringOptions
 
 NAMES = ("astronaut", "camera", "cat", "coffee", "motorcycle", "rocket")
 
@@ -104,7 +104,7 @@ def test_what_cannot_be_used_is_counted_and_listed(classifier: ZeroShotClassifie
     rows = [f"{cat},cat", f"{coffee},coffee", "broken.jpg,cat", "gone.jpg,cat", f"{cat},dragon", f"{cat},cat|coffee"]
     labels = LabelSet("two", (Label("cat"), Label("coffee")))
     dataset = table(tmp_path, *rows)
-    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.MULTICLASS)).evaluation
+    found = evaluated(classifier, dataset, tmp_path, labels=labels, options=ScoringOptions(Mode.MULTICLASS)).evaluation
     assert found.dataset.pictures == 2
     assert found.dataset.unknown_labels == {"dragon": 1}
     reasons = dict(found.dataset.problems)
@@ -167,7 +167,7 @@ def test_a_flat_reading_takes_no_picture_of_a_label_with_labels_below_it(
 ) -> None:
     labels = LabelSet("tree", (Label("animal"), Label("cat", parent="animal"), Label("coffee")))
     dataset = table(tmp_path, f"{crops / 'cat/00.png'},cat", f"{crops / 'cat/01.png'},animal")
-    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.MULTICLASS)).evaluation
+    found = evaluated(classifier, dataset, tmp_path, labels=labels, options=ScoringOptions(Mode.MULTICLASS)).evaluation
     assert found.dataset.pictures == 1
     assert found.dataset.problems[0][1].startswith("'animal' has labels below it")
 
@@ -175,7 +175,9 @@ def test_a_flat_reading_takes_no_picture_of_a_label_with_labels_below_it(
 def test_a_label_and_its_absence(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
     dataset = open_dataset(str(crops), home=tmp_path)
     labels = LabelSet("one", (Label("cat"),))
-    found = evaluated(classifier, dataset, tmp_path, labels=labels, wishes=Wishes(Mode.BINARY)).evaluation.single
+    found = evaluated(
+        classifier, dataset, tmp_path, labels=labels, options=ScoringOptions(Mode.BINARY)
+    ).evaluation.single
     assert found is not None
     assert found.pictures == 120
     assert {one.label: one.pictures for one in found.labels} == {"not cat": 100, "cat": 20}

@@ -13,7 +13,6 @@ from tests.conftest import Run
 from tests.pictures import PHOTOS
 from zeroshot import LabelSet, ZeroShotClassifier, explain
 from zeroshot.labels import Head, Label, parse_labels
-from zeroshot.scoring import Wishes
 
 TEMPLATES = ["a photo of a {}.", "a {}", "a sketch of a {}"]
 LABELS = ["cat", "dog", "cup of coffee", "rocket", "motorcycle"]
@@ -36,7 +35,7 @@ def test_the_prompts_of_the_answer_are_ranked_by_their_own_cosines(classifier: Z
 
 
 def test_every_mode_has_its_own_runner_up(classifier: ZeroShotClassifier) -> None:
-    several = explain(classifier, PHOTOS / "cat.jpg", ["cat", "animal", "rocket"], wishes=Wishes("multilabel"))
+    several = explain(classifier, PHOTOS / "cat.jpg", ["cat", "animal", "rocket"], mode="multilabel")
     assert [reasons.label for reasons in several.chosen] == ["cat", "animal"]
     assert several.runner_up.label == "rocket"
     assert several.margin == pytest.approx(several.chosen[1].score - several.runner_up.score)
@@ -46,12 +45,14 @@ def test_every_mode_has_its_own_runner_up(classifier: ZeroShotClassifier) -> Non
     )
     below = explain(classifier, PHOTOS / "cat.jpg", tree)
     assert (below.chosen[0].label, below.runner_up.label) == ("cat", "dog")
-    unknown = explain(classifier, PHOTOS / "cat.jpg", tree, wishes=Wishes(threshold=1.0))
+    unknown = explain(classifier, PHOTOS / "cat.jpg", tree, threshold=1.0)
     assert unknown.answer.labels == ()
     assert unknown.chosen[0].label == "animal"
-    alone = explain(classifier, PHOTOS / "rocket.jpg", ["cat"], wishes=Wishes("binary"))
+    alone = explain(classifier, PHOTOS / "rocket.jpg", ["cat"], mode="binary")
     assert alone.answer.labels == ("not cat",)
-    assert (alone.chosen[0].label, alone.runner_up, alone.margin) == ("cat", None, None)
+    assert (alone.chosen[0].label, alone.runner_up.label) == ("not cat", "cat")
+    assert alone.margin == pytest.approx(2 * alone.chosen[0].score - 1)
+    assert [one.prompt for one in alone.chosen[0].prompts] == ["cat"]
 
 
 def test_the_heat_map_is_hot_where_the_thing_is(classifier: ZeroShotClassifier) -> None:

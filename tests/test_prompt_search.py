@@ -19,7 +19,7 @@ from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates
 from zeroshot.evaluate.vectors import VectorStore
 from zeroshot.labels import Mode
 from zeroshot.prompts import load_templates
-from zeroshot.scoring import Wishes
+from zeroshot.scoring import ScoringOptions
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_what_is_no_gain_is_not_claimed() -> None:
 def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:  # noqa: F811
     store = VectorStore(tmp_path)
     labels = LabelSet("set", tuple(Label(name, descriptions=(f"{name} in a photo", "nothing")) for name in NAMES))
-    run = Run(classifier, open_dataset(str(crops), home=tmp_path), store, labels, None, Wishes(Mode.MULTICLASS))
+    run = Run(classifier, open_dataset(str(crops), home=tmp_path), store, labels, None, ScoringOptions(Mode.MULTICLASS))
     material = gather(run, share=0.5, seed=0)
     candidates = [*load_templates("simple").templates, "{}"]
     tuned = tune_templates(run, material, candidates, most=3)

@@ -16,7 +16,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import LabelError, OptionError
 from zeroshot.gallery import Item
 from zeroshot.labels import Calibration, Head, Mode, parse_labels
-from zeroshot.scoring import Scorer, Wishes, build_scorer
+from zeroshot.scoring import Scorer, ScoringOptions, build_scorer
 
 ANIMALS = LabelSet(
     "animals",
@@ -44,7 +44,7 @@ class Corner:
 
 
 def scorer(
-    cosines: list[float], label_set: LabelSet, *, bias: float | None = None, **wishes: Any
+    cosines: list[float], label_set: LabelSet, *, bias: float | None = None, **options: Any
 ) -> tuple[Scorer, FloatArray]:
     """A scorer and the vector that has these cosines with the labels."""
     encoder = Corner()
@@ -53,7 +53,7 @@ def scorer(
     vector = np.zeros(12, np.float32)
     vector[: len(cosines)] = cosines
     reference = np.eye(12, dtype=np.float32)[-4:]
-    return build_scorer(label_set, matrix, encoder, Wishes(**wishes), lambda: reference), vector
+    return build_scorer(label_set, matrix, encoder, ScoringOptions(**options), lambda: reference), vector
 
 
 def labels(*names: str, **options: object) -> LabelSet:
@@ -86,11 +86,11 @@ def test_an_answer_that_is_not_sure_enough_is_unknown_with_its_ranking() -> None
 def test_whose_threshold_counts() -> None:
     fitted = Calibration(model="corner", fingerprint="f" * 64, thresholds={"a": 0.2, "b": 0.3})
     own = LabelSet("s", (Label("a", threshold=0.1), Label("b"), Label("c")), threshold=0.4, calibrations=(fitted,))
-    needed = lambda **wishes: list(scorer([0.1, 0.1, 0.1], own, **wishes)[0].needed)  # noqa: E731
+    needed = lambda **options: list(scorer([0.1, 0.1, 0.1], own, **options)[0].thresholds)  # noqa: E731
     assert needed(mode="multilabel") == [0.1, 0.3, 0.4]  # the label's own, what was fitted, the set's
     assert needed(mode="multiclass") == [0.1, 0.4, 0.4]  # what was fitted is for labels on their own
     assert needed(mode="multilabel", threshold=0.7) == [0.7, 0.7, 0.7]  # the call's wish goes before all
-    assert list(scorer([0.1] * 2, labels("a", "b"), mode="multilabel")[0].needed) == [0.5, 0.5]
+    assert list(scorer([0.1] * 2, labels("a", "b"), mode="multilabel")[0].thresholds) == [0.5, 0.5]
 
 
 def test_labels_on_their_own_scale_are_compared_with_a_vocabulary() -> None:
@@ -184,7 +184,7 @@ def test_a_head_adds_to_its_labels_and_leaves_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "wishes", "error", "message"),
+    ("names", "options", "error", "message"),
     [
         (["a", "b", "c"], {"mode": "binary"}, LabelError, "binary takes two labels"),
         (["a"], {"mode": "multiclass"}, LabelError, "one label, 'a'"),
@@ -197,10 +197,10 @@ def test_a_head_adds_to_its_labels_and_leaves_others() -> None:
     ],
 )
 def test_what_does_not_suit_the_mode_is_refused(
-    classifier: ZeroShotClassifier, names: list[str], wishes: dict[str, object], error: type[Exception], message: str
+    classifier: ZeroShotClassifier, names: list[str], options: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        classifier.classify(cat(), names, **wishes)
+        classifier.classify(cat(), names, **options)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -209,7 +209,7 @@ def test_many_answers_at_once_are_the_answers_one_by_one(
     classifier: ZeroShotClassifier, mode: Mode, threshold: float | None
 ) -> None:
     asked = {Mode.BINARY: labels("cat", "rocket"), Mode.MULTICLASS: labels("cat", "rocket", "tree", "cup")}
-    scorer = classifier.scorer(asked.get(mode, ANIMALS), wishes=Wishes(mode, threshold))
+    scorer = classifier.scorer(asked.get(mode, ANIMALS), options=ScoringOptions(mode, threshold))
     noise = np.random.default_rng(0).standard_normal((60, classifier.encoder.dim)).astype(np.float32)
     names = ["a cat", "a rocket", "a motorcycle", "a siamese", "a dog", "a car"] * 10
     vectors = classifier.encoder.encode_texts(names) + 0.04 * noise
@@ -231,10 +231,14 @@ def test_a_gallery_is_asked_in_the_same_modes(classifier: ZeroShotClassifier, tm
     with Gallery(tmp_path, "g", classifier.encoder, create=True) as gallery:
         stored = gallery.add_images((Item(id=name), path) for name, path in photos.items())
         assert [error for _, error in stored] == [None] * len(photos)
-        for asked, wishes in ((ANIMALS, Wishes()), (ANIMALS, Wishes("multiclass")), (ANIMALS, Wishes("multilabel"))):
+        for asked, options in (
+            (ANIMALS, ScoringOptions()),
+            (ANIMALS, ScoringOptions("multiclass")),
+            (ANIMALS, ScoringOptions("multilabel")),
+        ):
             answers = [
-                classifier.classify(path, asked, mode=wishes.mode, threshold=wishes.threshold)
+                classifier.classify(path, asked, mode=options.mode, threshold=options.threshold)
                 for path in photos.values()
             ]
             expected = Counter(label for answer in answers for label in answer.labels)
-            assert {row.label: row.count for row in gallery.classify(asked, wishes=wishes) if row.count} == expected
+            assert {row.label: row.count for row in gallery.classify(asked, mode=options.mode) if row.count} == expected

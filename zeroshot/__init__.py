@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from zeroshot.encoders import Encoder, load_encoder
     from zeroshot.errors import InputError, ModelError, ZeroshotError
     from zeroshot.explanation import Explanation, explain
-    from zeroshot.gallery import Gallery
+    from zeroshot.gallery import Gallery, Item, Query
     from zeroshot.images import ImageLimits
-    from zeroshot.labels import Label, LabelSet, load_label_set
+    from zeroshot.labels import Label, LabelSet, LabelSetStore, Mode, load_label_set
     from zeroshot.prompts import TemplateSet, load_templates
-    from zeroshot.scoring import Classification, Prediction
+    from zeroshot.scoring import Classification, Prediction, ScoringOptions
 
 __version__ = version("zeroshot")
 
@@ -34,10 +34,15 @@ _HOME = {
     "Gallery": "gallery",
     "ImageLimits": "images",
     "InputError": "errors",
+    "Item": "gallery",
     "Label": "labels",
     "LabelSet": "labels",
+    "LabelSetStore": "labels",
+    "Mode": "labels",
     "ModelError": "errors",
     "Prediction": "scoring",
+    "Query": "gallery",
+    "ScoringOptions": "scoring",
     "TemplateSet": "prompts",
     "ZeroShotClassifier": "classifier",
     "ZeroshotError": "errors",
@@ -56,10 +61,15 @@ __all__ = [
     "Gallery",
     "ImageLimits",
     "InputError",
+    "Item",
     "Label",
     "LabelSet",
+    "LabelSetStore",
+    "Mode",
     "ModelError",
     "Prediction",
+    "Query",
+    "ScoringOptions",
     "TemplateSet",
     "ZeroShotClassifier",
     "ZeroshotError",

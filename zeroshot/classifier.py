@@ -1,13 +1,15 @@
 """Zero-shot classification: rank classes, given as text, by their similarity to a picture.
 
-image --encoder--> x  (d,)          labels --prompts, encoder--> class matrix T  (k, d)
-similarity  s = T x                 score = softmax(logit_scale * s), or what another mode makes of it
+matrix = class_matrix(labels)                           # (k, dim): prompts, the text tower, their means
+vectors = encode(images)                                # (n, dim): the image tower
+similarities = cosine_similarities(vectors, matrix)     # (n, k)
+scores = scorer.from_similarities(similarities, vectors)    # (n, k): a softmax, or what another mode has
+answers = scorer.decide(scores)                         # (n, k) bool: the best, if it reaches its threshold
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TypeVar, overload
 
 import numpy as np
@@ -17,12 +19,10 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Label, LabelSet, Mode, choose_templates, emit_warnings, parse_labels
-from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Classification, Scorer, Scorers, Wishes
+from zeroshot.labels import Labels, LabelSet, Mode, as_label_set, choose_templates, emit_warnings
+from zeroshot.prompts import Templates, TemplateSet, load_templates
+from zeroshot.scoring import Classification, Scorer, Scorers, ScoringOptions
 
-Labels = Sequence[str | Label] | LabelSet
-Templates = str | Path | Sequence[str] | TemplateSet
 SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
 
@@ -64,7 +64,7 @@ class ZeroShotClassifier:
         self.encoder = load_encoder(encoder) if isinstance(encoder, str) else encoder
         self.limits = limits or ImageLimits()
         self.cache = cache
-        self._default_labels = None if labels is None else _as_label_set(labels)
+        self._default_labels = None if labels is None else as_label_set(labels)
         self._default_templates = None if templates is None else load_templates(templates)
         self._scorers = Scorers(self.encoder, cache)
 
@@ -138,9 +138,9 @@ class ZeroShotClassifier:
         OptionError
             If `top_k` is below 1, or another option is out of range.
         """
-        wishes = Wishes(mode, threshold, temperature)
+        options = ScoringOptions(mode, threshold, temperature)
         if not isinstance(images, (list, tuple)):
-            return self._ranker(labels, templates, top_k, wishes)(encode_one(self.encoder, images, limits=self.limits))
+            return self._ranker(labels, templates, top_k, options)(encode_one(self.encoder, images, limits=self.limits))
         results = []
         for _, outcome in self.classify_stream(
             images, labels, templates=templates, top_k=top_k, mode=mode, threshold=threshold, temperature=temperature
@@ -197,7 +197,7 @@ class ZeroShotClassifier:
         OptionError
             If `top_k` is below 1, or another option is out of range.
         """
-        rank_one = self._ranker(labels, templates, top_k, Wishes(mode, threshold, temperature))
+        rank_one = self._ranker(labels, templates, top_k, ScoringOptions(mode, threshold, temperature))
         encoded = encode_stream(self.encoder, sources, limits=self.limits, batch_size=batch_size)
         return (
             (source, outcome if isinstance(outcome, ImageError) else rank_one(outcome)) for source, outcome in encoded
@@ -232,7 +232,7 @@ class ZeroShotClassifier:
         labels: Labels | None = None,
         *,
         templates: Templates | None = None,
-        wishes: Wishes | None = None,
+        options: ScoringOptions | None = None,
         on_warning: Callable[[str], object] | None = None,
     ) -> Scorer:
         """Give what turns this classifier's vectors into answers, for those who have vectors already.
@@ -243,7 +243,7 @@ class ZeroShotClassifier:
             The classes; the constructor's when None.
         templates : str, Path, sequence of str, TemplateSet, or None
             See ``classify``.
-        wishes : Wishes or None
+        options : ScoringOptions or None
             Mode, threshold and temperature; the label set's own when None.
         on_warning : callable or None
             Called with each of the scorer's warnings; None makes them Python warnings.
@@ -253,71 +253,88 @@ class ZeroShotClassifier:
         Scorer
             For any number of images, from any thread.
         """
-        scorer = self._scorers.get(*self.chosen(labels, templates), wishes or Wishes())
+        scorer = self._scorers.get(*self.chosen(labels, templates), options or ScoringOptions())
         emit_warnings(scorer.warnings, on_warning)
         return scorer
 
-    def is_ready(
-        self, labels: Labels | None = None, *, templates: Templates | None = None, wishes: Wishes | None = None
-    ) -> bool:
-        """Whether ``scorer``, given the same, would embed nothing and so answers at once."""
-        return self._scorers.is_ready(*self.chosen(labels, templates), wishes or Wishes())
+    def find_scorer(
+        self, labels: Labels | None = None, *, templates: Templates | None = None, options: ScoringOptions | None = None
+    ) -> Scorer | None:
+        """Give what ``scorer`` does, without its warnings, where nothing has to be embedded for it; else None."""
+        return self._scorers.find(*self.chosen(labels, templates), options or ScoringOptions())
 
     @property
     def classes_(self) -> npt.NDArray[np.str_]:
-        """Names of the constructor's labels, shape (k,), in the order of ``predict_proba``'s columns."""
-        return np.array(self.scorer().names)
+        """Names of the constructor's classes, shape (c,), in the order of ``predict_proba``'s columns.
 
-    def predict(self, X: Sequence[ImageSource]) -> npt.NDArray[np.str_]:  # noqa: N803 (scikit-learn's name)
-        """Give the best label of each picture, as scikit-learn's classifiers do.
-
-        Parameters
-        ----------
-        X : sequence of ImageSource
-            n pictures.
-
-        Returns
-        -------
-        ndarray of str, shape (n,)
-            Names out of ``classes_``.
+        The labels; the leaves of a tree; "not x" and "x" where one label is asked about.
         """
-        probabilities = self.predict_proba(X)
-        best: npt.NDArray[np.str_] = self.classes_[probabilities.argmax(axis=1)]
-        return best
+        scorer = self.scorer()
+        return np.array([scorer.names[column] for column in scorer.classes])
 
-    def predict_proba(self, X: Sequence[ImageSource]) -> npt.NDArray[np.float64]:  # noqa: N803 (scikit-learn's name)
-        """Give every label's score for each picture, as scikit-learn's classifiers do.
+    def predict(self, X: Sequence[ImageSource]) -> npt.NDArray[np.object_]:  # noqa: N803 (scikit-learn's name)
+        """Give the answer for each image, as scikit-learn's classifiers do: the same answer as ``classify``'s.
 
         Parameters
         ----------
         X : sequence of ImageSource
-            n pictures.
+            n images.
 
         Returns
         -------
-        ndarray of float64, shape (n, k)
-            Columns are in the order of ``classes_``; rows sum to 1 where labels exclude each other.
+        ndarray of object, shape (n,)
+            ``Classification.label`` of each: a name, None for "unknown"; in the mode multilabel
+            ``Classification.labels``, a tuple of names.
 
         Raises
         ------
         ImageError
-            If a picture cannot be used.
+            If an image cannot be used.
+        """
+        scorer, vectors = self.scorer(), self._vectors(X)
+        result = np.empty(len(vectors), dtype=np.object_)
+        for row, vector in enumerate(vectors):
+            answer = scorer.answer(vector, top_k=1)
+            result[row] = answer.labels if answer.mode is Mode.MULTILABEL else answer.label
+        return result
+
+    def predict_proba(self, X: Sequence[ImageSource]) -> npt.NDArray[np.float64]:  # noqa: N803 (scikit-learn's name)
+        """Give every class's score for each image, as scikit-learn's classifiers do.
+
+        Parameters
+        ----------
+        X : sequence of ImageSource
+            n images.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, c)
+            Columns are in the order of ``classes_``; rows sum to 1 in every mode but multilabel.
+
+        Raises
+        ------
+        ImageError
+            If an image cannot be used.
         """
         scorer = self.scorer()
+        return scorer.scores(self._vectors(X))[:, scorer.classes]
+
+    def _vectors(self, images: Iterable[ImageSource]) -> FloatArray:
+        """Embed n images: (n, dim); the first that cannot be used is raised."""
         rows = []
-        for _, outcome in encode_stream(self.encoder, X, limits=self.limits):
+        for _, outcome in encode_stream(self.encoder, images, limits=self.limits):
             if isinstance(outcome, ImageError):
                 raise outcome
-            rows.append(scorer.scores(outcome[None])[0])
-        return np.array(rows).reshape(len(rows), len(scorer.names))
+            rows.append(outcome)
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.encoder.dim)
 
     def _ranker(
-        self, labels: Labels | None, templates: Templates | None, top_k: int | None, wishes: Wishes
+        self, labels: Labels | None, templates: Templates | None, top_k: int | None, options: ScoringOptions
     ) -> Callable[[FloatArray], Classification]:
         """Check the options and embed the labels, once; what comes back ranks one picture's vector."""
         if top_k is not None and top_k < 1:
             raise OptionError(f"top_k={top_k} is below 1.", "Use 1 or more, or leave it out for all.", field="top_k")
-        scorer = self.scorer(labels, templates=templates, wishes=wishes)
+        scorer = self.scorer(labels, templates=templates, options=options)
         return lambda vector: scorer.answer(vector, top_k)
 
     def chosen(self, labels: Labels | None, templates: Templates | None) -> tuple[LabelSet, TemplateSet]:
@@ -329,11 +346,7 @@ class ZeroShotClassifier:
 
     def _label_set(self, labels: Labels | None) -> LabelSet:
         if labels is not None:
-            return _as_label_set(labels)
+            return as_label_set(labels)
         if self._default_labels is None:
             raise LabelError("There are no labels.", "Give labels to the call or to the classifier.", field="labels")
         return self._default_labels
-
-
-def _as_label_set(labels: Labels) -> LabelSet:
-    return labels if isinstance(labels, LabelSet) else LabelSet("custom", parse_labels(labels, at_least=1))

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from zeroshot.classifier import Labels, Templates, ZeroShotClassifier
+from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.encoders import FloatArray
 from zeroshot.images import ImageSource, load
-from zeroshot.labels import Label, LabelSet, Mode, class_matrix
-from zeroshot.prompts import TemplateSet
-from zeroshot.scoring import Classification, Scorer, Wishes
+from zeroshot.labels import Label, Labels, LabelSet, Mode, class_matrix
+from zeroshot.prompts import Templates, TemplateSet
+from zeroshot.scoring import Classification, Scorer, ScoringOptions
 
 _CELLS = 14  # of the heat map, along each side
 _REACH = 1  # cells that are hidden beside the one in the middle
@@ -135,8 +135,10 @@ def explain(
     labels: Labels | None = None,
     *,
     templates: Templates | None = None,
-    wishes: Wishes | None = None,
     top_k: int | None = None,
+    mode: Mode | str | None = None,
+    threshold: float | None = None,
+    temperature: float | None = None,
     heat_map: bool = False,
 ) -> Explanation:
     """Classify a picture and say why.
@@ -151,10 +153,14 @@ def explain(
         The classes; the classifier's own when None.
     templates : str, Path, sequence of str, TemplateSet, or None
         See ``ZeroShotClassifier.classify``.
-    wishes : Wishes or None
-        Mode, threshold and temperature; the label set's own when None.
     top_k : int or None
         How many labels the answer holds.
+    mode : Mode, str or None
+        See ``ZeroShotClassifier.classify``, as for the next two.
+    threshold : float or None
+        Score, in [0, 1], that a label needs to be the answer.
+    temperature : float or None
+        Divides the logits.
     heat_map : bool
         Whether to hide the picture's parts one after the other and see what that takes from the first chosen label
         (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014): 196 more encodings.
@@ -177,18 +183,18 @@ def explain(
     """
     encoder = classifier.encoder
     label_set, template_set = classifier.chosen(labels, templates)
-    scorer = classifier.scorer(label_set, templates=template_set, wishes=wishes)
+    scorer = classifier.scorer(label_set, templates=template_set, options=ScoringOptions(mode, threshold, temperature))
     pixels = encoder.preprocessing(load(image, classifier.limits, enough=encoder.preprocessing.enough))
     vector = encoder.encode_pixels(pixels[None])[0]
     answer = scorer.answer(vector, top_k)
     scores = scorer.scores(vector[None])[0]
-    rows = [scorer.names.index(name) for name in answer.labels if name in scorer.names] or [int(scores.argmax())]
+    rows = [scorer.names.index(name) for name in answer.labels] or [int(scores.argmax())]
     if answer.mode is Mode.HIERARCHICAL and not answer.labels:
         rows = [_best_of(scorer, scores, -1, without=())]
     reasons = _Reasons(classifier, label_set, template_set, scorer, vector, scores)
     chosen = tuple(reasons.of(row) for row in rows)
-    parent = int(scorer.question.hierarchy.parents[rows[0]])
-    next_best = _best_of(scorer, scores, parent if answer.mode is Mode.HIERARCHICAL else None, without=rows)
+    parent = int(scorer.inputs.hierarchy.parents[rows[0]]) if answer.mode is Mode.HIERARCHICAL else None
+    next_best = _best_of(scorer, scores, parent, without=rows)
     runner_up = None if next_best < 0 else reasons.of(next_best)
     return Explanation(
         answer,
@@ -201,7 +207,7 @@ def explain(
 
 def _best_of(scorer: Scorer, scores: np.ndarray, parent: int | None, *, without: Sequence[int]) -> int:
     """The likeliest label; in a tree, the likeliest below `parent`; -1 where there is none."""
-    rows = np.arange(len(scores)) if parent is None else np.flatnonzero(scorer.question.hierarchy.parents == parent)
+    rows = np.arange(len(scores)) if parent is None else np.flatnonzero(scorer.inputs.hierarchy.parents == parent)
     rows = np.setdiff1d(rows, without)
     return int(rows[scores[rows].argmax()]) if len(rows) else -1
 
@@ -217,16 +223,17 @@ class _Reasons:
 
     def of(self, row: int) -> LabelReasons:
         name = self.scorer.names[row]
-        label = self.label_set.labels[self.label_set.names.index(name)]
+        own = self.label_set.find(name)  # "not x" is explained by x
+        label = self.label_set.labels[self.label_set.hierarchy.leaves[0] if own is None else own]
         prompts = list(dict.fromkeys(label.prompts(self.templates)))
         singles = [Label(prompt, descriptions=(prompt,)) for prompt in prompts]
         cosines = class_matrix(self.classifier.encoder, singles, self.templates, self.classifier.cache) @ self.vector
-        head = self.scorer.question.head
+        head = self.scorer.inputs.head
         return LabelReasons(
             name,
             float(self.scores[row]),
-            float(self.scorer.question.matrix[row] @ self.vector),
-            float(self.scorer.needed[row]),
+            float(self.scorer.similarities(self.vector[None])[0, row]),
+            float(self.scorer.thresholds[row]),
             tuple(PromptMatch(prompts[i], float(cosines[i])) for i in np.argsort(-cosines)[:_TOP_PROMPTS]),
             len(prompts),
             None if head is None else float(head.logits(self.vector[None], [name])[0, 0]),

@@ -125,7 +125,11 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
-def load_templates(templates: str | Path | Sequence[str] | TemplateSet, *, files: bool = True) -> TemplateSet:
+Templates = str | Path | Sequence[str] | TemplateSet
+"""The forms in which templates are taken."""
+
+
+def load_templates(templates: Templates, *, files: bool = True) -> TemplateSet:
     """Make a template set of whatever names one.
 
     Parameters

@@ -43,7 +43,7 @@ def calibrate(
     from zeroshot.learning.calibration import fit_temperature, fit_thresholds
     from zeroshot.learning.diagram import reliability_diagram
     from zeroshot.learning.examples import check_unseen, read_examples
-    from zeroshot.scoring import Wishes
+    from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
     if diagram is not None:
@@ -76,11 +76,11 @@ def calibrate(
         fitted = fitted.model_copy(update={"thresholds": found})
         said = f"{len(fitted.thresholds)} thresholds"
     else:
-        scorer = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS, temperature=1.0))
+        scorer = classifier.scorer(chosen, options=ScoringOptions(Mode.MULTICLASS, temperature=1.0))
         answers = examples.single(chosen, scorer.names)
         if head is not None:
             check_unseen(examples, head, chosen.calibration_for(encoder.fingerprint), data.name)
-        logits = scorer.logits(examples.vectors @ scorer.question.matrix.T, examples.vectors)
+        logits = scorer.logits(examples.vectors @ scorer.inputs.matrix.T, examples.vectors)
         temperature = fit_temperature(logits, answers)
         panels = _compare_temperatures(logits, answers)
         fitted = fitted.model_copy(update={"temperature": temperature})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from zeroshot.explanation import Explanation
     from zeroshot.labels import LabelSet
     from zeroshot.prompts import TemplateSet
-    from zeroshot.scoring import Classification, Wishes
+    from zeroshot.scoring import Classification, ScoringOptions
 
 
 def classify(
@@ -69,7 +69,7 @@ def classify(
     from zeroshot.errors import OptionError
     from zeroshot.labels import check_new_files
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import Wishes
+    from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
     chosen = choose_labels(labels, labels_file, label_set, settings.home)
@@ -82,13 +82,13 @@ def classify(
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     with working(f"embedding {len(chosen.labels):,} labels"):
-        wishes = Wishes(mode, threshold, temperature)
-        classifier.scorer(chosen, templates=template_set, wishes=wishes)
+        options = ScoringOptions(mode, threshold, temperature)
+        classifier.scorer(chosen, templates=template_set, options=options)
     renderer = Renderer()
     failures = 0
     outcomes: Iterator[Classification | Explanation | ImageError]
     if explained or heat_map is not None:
-        outcomes = _explained(classifier, pictures, chosen, template_set, wishes, top, heat_map)
+        outcomes = _explained(classifier, pictures, chosen, template_set, options, top, heat_map)
     else:
         sources = (picture.source for picture in pictures)
         stream = classifier.classify_stream(
@@ -124,7 +124,7 @@ def _explained(
     pictures: list[Picture],
     chosen: LabelSet,
     templates: TemplateSet | None,
-    wishes: Wishes,
+    options: ScoringOptions,
     top: int,
     heat_map: Path | None,
 ) -> Iterator[Explanation | ImageError]:
@@ -145,8 +145,10 @@ def _explained(
                 picture.source,
                 chosen,
                 templates=templates,
-                wishes=wishes,
                 top_k=top,
+                mode=options.mode,
+                threshold=options.threshold,
+                temperature=options.temperature,
                 heat_map=heat_map is not None,
             )
         except ImageError as error:

@@ -80,7 +80,7 @@ def evaluate(
     from zeroshot.evaluate.vectors import VectorStore
     from zeroshot.labels import LabelSetStore, find_label_set
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import Wishes, to_mode
+    from zeroshot.scoring import ScoringOptions, to_mode
 
     settings = load_settings()
     if report is not None:
@@ -98,9 +98,9 @@ def evaluate(
     result = None
     if opened.classes or labels is not None:
         chosen = None if templates is None else load_templates(templates)
-        wishes = Wishes(to_mode(mode), threshold, temperature)
+        options = ScoringOptions(to_mode(mode), threshold, temperature)
         with working("embedding the labels"):
-            run = Run(classifier, opened, store, labels, chosen, wishes, settings.batch_size, limit)
+            run = Run(classifier, opened, store, labels, chosen, options, settings.batch_size, limit)
         changes = _changes(run, robustness)
         with progress(count, shown=shown) as advance:
             result = run.evaluate(advance)

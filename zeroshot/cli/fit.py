@@ -50,7 +50,7 @@ def fit(
     from zeroshot.learning.examples import read_examples
     from zeroshot.learning.fitting import fit_head
     from zeroshot.learning.probe import Lesson
-    from zeroshot.scoring import Wishes
+    from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
     if propagated is not None:
@@ -73,13 +73,13 @@ def fit(
     for path, reason in examples.unreadable:
         print(f"{path}: {reason}", file=sys.stderr)  # noqa: T201
     encoder = classifier.encoder
-    question = classifier.scorer(chosen, wishes=Wishes(Mode.MULTICLASS)).question
-    right = examples.single(chosen, question.names)
-    lesson = Lesson(question.matrix, encoder.logit_scale, examples.vectors, right, np.ones(len(right)))
+    inputs = classifier.scorer(chosen, options=ScoringOptions(Mode.MULTICLASS)).inputs
+    right = examples.single(chosen, inputs.names)
+    lesson = Lesson(inputs.matrix, encoder.logit_scale, examples.vectors, right, np.ones(len(right)))
     with working("fitting"):
         fitted = fit_head(
             lesson,
-            question.names,
+            inputs.names,
             model=encoder.spec,
             fingerprint=encoder.fingerprint,
             unlabelled=vectors,
@@ -87,7 +87,7 @@ def fit(
         )
     _report(fitted, len(paths))
     if propagated is not None and fitted.propagated is not None:
-        table = _table(propagated.absolute().parent, paths, fitted.propagated, question.names)
+        table = _table(propagated.absolute().parent, paths, fitted.propagated, inputs.names)
         write_new_files({propagated: table.encode()})
         sys.stdout.write(f"{propagated}: what the unlabelled pictures were taken for\n")
     if not fitted.is_gain:

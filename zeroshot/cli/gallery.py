@@ -124,20 +124,24 @@ def classify(
     threshold: Annotated[
         float | None, typer.Option(help="Score a label needs to be the answer, 0 to 1; below it the answer is unknown.")
     ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")
+    ] = None,
     model: ModelOption = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Re-label a whole gallery: how many pictures each label gets, from stored vectors alone."""
     from zeroshot.cli.inputs import choose_labels
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import Wishes
 
     chosen = choose_labels(labels, labels_file, label_set, load_settings().home)
     with open_gallery(name, model) as gallery:
         counts = gallery.classify(
             chosen,
             templates=None if templates is None else load_templates(templates),
-            wishes=Wishes(mode, threshold),
+            mode=mode,
+            threshold=threshold,
+            temperature=temperature,
         )
     for row in counts:
         if json_lines:

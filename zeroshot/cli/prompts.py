@@ -70,7 +70,7 @@ def tune(
     from zeroshot.evaluate.vectors import VectorStore
     from zeroshot.labels import LabelSetStore, Mode, check_new_files, check_yaml, find_label_set
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import Wishes
+    from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
     if what not in ("templates", "descriptions"):
@@ -88,7 +88,9 @@ def tune(
     store = VectorStore(settings.home)
     compared = None if baseline is None else load_templates(baseline)
     with working("embedding the labels"):
-        run = Run(classifier, opened, store, labels, compared, Wishes(Mode.MULTICLASS), settings.batch_size, limit)
+        run = Run(
+            classifier, opened, store, labels, compared, ScoringOptions(Mode.MULTICLASS), settings.batch_size, limit
+        )
     count = opened.count if limit is None or opened.count is None else min(limit, opened.count)
     with progress(count, shown=count is None or count >= PROGRESS_FROM) as advance:
         material = gather(run, share=share, seed=seed, on_progress=advance)

@@ -92,15 +92,17 @@ class SingleRecorder:
         self._groups: list[str | None] = []
         self._parts: list[tuple[IntArray, IntArray, Scores, Scores, Scores, BoolArray]] = []
 
-    def add(self, keys: list[str], groups: list[str | None], truth: IntArray, scores: Scores, needed: Scores) -> None:
-        """Take in the scores (n, k) of n pictures, and what each label needs to be the answer (k,)."""
+    def add(
+        self, keys: list[str], groups: list[str | None], truth: IntArray, scores: Scores, chosen: BoolArray
+    ) -> None:
+        """Take in the scores (n, k) of n images, and which label is the answer (n, k), if any."""
         rows = np.arange(len(truth))
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        top = np.lexsort((-scores, ~chosen), axis=1)[:, :TOP]  # "not x" may be the answer with the lower score
         best, right = scores[rows, top[:, 0]], scores[rows, truth]
         brier = (scores**2).sum(axis=1) - 2 * right + 1
         self._keys += keys
         self._groups += groups
-        self._parts.append((truth, top.astype(np.int64), best, right, brier, best >= needed[top[:, 0]]))
+        self._parts.append((truth, top.astype(np.int64), best, right, brier, np.asarray(chosen.any(axis=1))))
 
     @property
     def is_empty(self) -> bool:
@@ -121,11 +123,13 @@ class MultiRecorder:
         self._groups: list[str | None] = []
         self._parts: list[tuple[BoolArray, npt.NDArray[np.float32], BoolArray]] = []
 
-    def add(self, keys: list[str], groups: list[str | None], truth: BoolArray, scores: Scores, needed: Scores) -> None:
-        """Take in the scores (n, k) of n pictures, and what each label needs to be in the answer (k,)."""
+    def add(
+        self, keys: list[str], groups: list[str | None], truth: BoolArray, scores: Scores, chosen: BoolArray
+    ) -> None:
+        """Take in the scores (n, k) of n images, and which labels are the answer (n, k)."""
         self._keys += keys
         self._groups += groups
-        self._parts.append((truth, scores.astype(np.float32), scores >= needed))
+        self._parts.append((truth, scores.astype(np.float32), chosen))
 
     def done(self) -> MultiRecords:
         """Give what was taken in."""

@@ -136,7 +136,7 @@ def _adversarial(run: Run, clean: float, on_progress: Callable[[], object] | Non
         pixels = np.stack([encoder.preprocessing(load(sample.source, run.classifier.limits)) for sample, _ in part])
         right = np.array([row for _, row in part])
         for level in LEVELS:
-            rows = attack(encoder, pixels, scorer.question.matrix, right, level)
+            rows = attack(encoder, pixels, scorer.inputs.matrix, right, level)
             hits[level] += int((scorer.scores(rows).argmax(axis=1) == right).sum())
         total += len(part)
         for _ in part:

@@ -19,7 +19,7 @@ from zeroshot.evaluate.tally import Result, Tally
 from zeroshot.evaluate.vectors import Change, VectorStore
 from zeroshot.labels import Label, LabelSet, Mode, parse_labels
 from zeroshot.prompts import TemplateSet
-from zeroshot.scoring import Wishes
+from zeroshot.scoring import ScoringOptions
 
 _AT_ONCE = 256  # vectors scored together
 
@@ -43,7 +43,7 @@ class Run:
     templates : TemplateSet or None
         When None: those published with the dataset for models that are not read by bare names, else the classifier's
         choice.
-    wishes : Wishes
+    options : ScoringOptions
         Mode, threshold and temperature.
     batch_size : int
         Pictures encoded at once.
@@ -58,7 +58,7 @@ class Run:
     store: VectorStore
     labels: LabelSet | None = None
     templates: TemplateSet | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    options: ScoringOptions = field(default_factory=ScoringOptions)
     batch_size: int = 16
     limit: int | None = None
     change: Change | None = None
@@ -70,9 +70,9 @@ class Run:
         if chosen is None and own is not None and not recommended.is_bare:
             chosen = own
         self.template_set = chosen or recommended
-        mode = self.wishes.mode or self.label_set.mode or (Mode.MULTILABEL if self.dataset.several else None)
-        self.asked = Wishes(mode, self.wishes.threshold, self.wishes.temperature)
-        self.scorer = self.classifier.scorer(self.label_set, templates=self.template_set, wishes=self.asked)
+        mode = self.options.mode or self.label_set.mode or (Mode.MULTILABEL if self.dataset.several else None)
+        self.asked = ScoringOptions(mode, self.options.threshold, self.options.temperature)
+        self.scorer = self.classifier.scorer(self.label_set, templates=self.template_set, options=self.asked)
 
     def answers(self, on_progress: Progress | None = None) -> Iterator[tuple[Sample, FloatArray] | Problem]:
         """Embed the dataset's pictures.
@@ -160,5 +160,5 @@ def _question_facts(run: Run) -> facts.QuestionFacts:
         template_set=run.template_set.name,
         templates=list(run.template_set.templates),
         temperature=scorer.temperature,
-        has_head=scorer.question.head is not None,
+        has_head=scorer.inputs.head is not None,
     )

@@ -18,7 +18,7 @@ from zeroshot.evaluate.metrics import confusion, measure_multi, measure_single, 
 from zeroshot.evaluate.records import MultiRecorder, MultiRecords, SingleRecorder, SingleRecords
 from zeroshot.labels import Mode
 from zeroshot.learning.calibration import count_bins
-from zeroshot.scoring import Scorer, Scores, Wishes
+from zeroshot.scoring import PresenceScorer, Scorer, Scores, ScoringOptions
 
 if TYPE_CHECKING:
     from zeroshot.evaluate.running import Run
@@ -59,15 +59,15 @@ class Tally:
         self.count = 0
         scorer = run.scorer
         self.mode = scorer.mode
-        self.is_presence = self.mode is Mode.BINARY and len(scorer.names) == 1
-        self.names = (f"not {scorer.names[0]}", scorer.names[0]) if self.is_presence else scorer.names
+        self.is_presence = isinstance(scorer, PresenceScorer)
+        self.names = scorer.names
         self.flat: Scorer = scorer
         self.tree_truth: list[int] = []
         self.tree_answers: list[np.ndarray] = []
         self.tree_leaves: list[np.ndarray] = []
         if self.mode is Mode.HIERARCHICAL:
-            wishes = Wishes(Mode.MULTICLASS, None, run.asked.temperature)
-            self.flat = run.classifier.scorer(run.label_set, templates=run.template_set, wishes=wishes)
+            options = ScoringOptions(Mode.MULTICLASS, None, run.asked.temperature)
+            self.flat = run.classifier.scorer(run.label_set, templates=run.template_set, options=options)
             self.names = self.flat.names
         self.rows = {name: row for row, name in enumerate(self.names)}
         self.recorder: SingleRecorder | MultiRecorder = (
@@ -112,21 +112,21 @@ class Tally:
             vectors, samples, names = vectors[leaves], [samples[row] for row in leaves], [names[row] for row in leaves]
         if not samples:
             return
-        scores, needed = self.flat.scores(vectors), self.flat.needed
-        if self.is_presence:
-            truth = np.array([int(self.names[1] in own) for own in names])
-            scores, needed = np.hstack([1 - scores, scores]), np.array([0.0, 0.0])
+        scores = self.flat.scores(vectors)
+        chosen = self.flat.decide(scores)
         keys, groups = [one.key for one in samples], [one.group for one in samples]
         if isinstance(self.recorder, MultiRecorder):
             has = np.zeros((len(samples), len(self.names)), dtype=np.bool_)
             for row, own in enumerate(names):
                 for name in self._with_ancestors(own):
                     has[row, self.rows[name]] = True
-            self.recorder.add(keys, groups, has, scores, needed)
+            self.recorder.add(keys, groups, has, scores, chosen)
             return
-        if not self.is_presence:
+        if self.is_presence:
+            truth = np.array([int(self.names[1] in own) for own in names])
+        else:
             truth = np.array([self.rows[own[0]] for own in names])
-        self.recorder.add(keys, groups, truth, scores, needed)
+        self.recorder.add(keys, groups, truth, scores, chosen)
         self._note_worst(samples, truth, scores)
 
     def _with_ancestors(self, names: Sequence[str]) -> set[str]:

@@ -20,17 +20,17 @@ from zeroshot.gallery.records import Hit, Item, LabelCount, Query
 from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import (
-    LabelSet,
+    Labels,
+    Mode,
+    as_label_set,
     choose_templates,
     class_matrix,
-    embed_reference,
     emit_warnings,
-    label_warnings,
     load_label_set,
     text_warnings,
 )
-from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Wishes, build_scorer
+from zeroshot.prompts import Templates, load_templates
+from zeroshot.scoring import Scorers, ScoringOptions
 
 MAX_TOP_K = 10_000
 _EXAMPLES = 5
@@ -89,6 +89,7 @@ class Gallery(Collection):
         self.name = name
         self.encoder = encoder
         self.limits, self._cache = limits, cache
+        self._scorers = Scorers(encoder, cache)
         super().__init__(
             gallery_folder(Path(home), name, create=create), fingerprint=encoder.fingerprint, spec=encoder.spec,
             dim=encoder.dim, exact_up_to=exact_up_to, recall=recall, sentences=self._embed_sentences,
@@ -186,43 +187,48 @@ class Gallery(Collection):
 
     def classify(
         self,
-        labels: LabelSet,
+        labels: Labels,
         *,
-        templates: TemplateSet | None = None,
+        templates: Templates | None = None,
+        mode: Mode | str | None = None,
+        threshold: float | None = None,
+        temperature: float | None = None,
         examples: int = _EXAMPLES,
-        wishes: Wishes | None = None,
         on_warning: Callable[[str], object] | None = None,
     ) -> list[LabelCount]:
         """Rank labels for every stored picture, from stored vectors: no picture is read or encoded.
 
         Parameters
         ----------
-        labels : LabelSet
+        labels : sequence of str or Label, or LabelSet
             The classes.
-        templates : TemplateSet or None
+        templates : str, Path, sequence of str, TemplateSet, or None
             None takes what suits the encoder.
+        mode : Mode, str or None
+            See ``ZeroShotClassifier.classify``, as for the next two.
+        threshold : float or None
+            Score, in [0, 1], that a label needs to be the answer.
+        temperature : float or None
+            Divides the logits.
         examples : int
             How many of the surest items to name per label.
-        wishes : Wishes or None
-            Mode, threshold and temperature; the label set's own when None.
         on_warning : callable or None
             Called with what is to be known of the labels; None makes it a Python warning.
 
         Returns
         -------
         list of LabelCount
-            In the order of `labels`. In the mode multilabel a picture may count for several, and where it is not sure
-            enough for none.
+            In the order of `labels`. In the mode multilabel an image may count for several, and in any for none.
 
         Raises
         ------
         LabelError
             If the labels cannot be used.
         """
-        chosen = templates or choose_templates(self.encoder, labels)
-        emit_warnings(label_warnings(self.encoder, labels.labels, chosen), on_warning)
-        matrix = class_matrix(self.encoder, labels.labels, chosen, self._cache)
-        scorer = build_scorer(labels, matrix, self.encoder, wishes or Wishes(), self._embed_reference)
+        label_set = as_label_set(labels)
+        chosen = choose_templates(self.encoder, label_set) if templates is None else load_templates(templates)
+        scorer = self._scorers.get(label_set, chosen, ScoringOptions(mode, threshold, temperature))
+        emit_warnings(scorer.warnings, on_warning)
         return count_labels(self._index, self._store, scorer, examples)
 
     def duplicates(self, *, min_similarity: float = 0.95) -> list[list[str]]:
@@ -248,9 +254,6 @@ class Gallery(Collection):
                 f"min_similarity={min_similarity} is out of range.", "Use more than 0, up to 1.", field="min_similarity"
             )
         return find_duplicates(self._index, self._store, min_similarity - 1e-6)
-
-    def _embed_reference(self) -> FloatArray:
-        return embed_reference(self.encoder, self._cache)
 
     def _embed_sentences(self) -> FloatArray:
         labels = [label for name in _MEASURING_SETS for label in load_label_set(name).labels]

@@ -8,7 +8,7 @@ from zeroshot.labels.finding import find_label_set
 from zeroshot.labels.head import Head, Measured
 from zeroshot.labels.hierarchy import Hierarchy
 from zeroshot.labels.label import Label, parse_labels, require
-from zeroshot.labels.label_set import Calibration, LabelSet, Mode
+from zeroshot.labels.label_set import Calibration, Labels, LabelSet, Mode, as_label_set
 from zeroshot.labels.matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
 from zeroshot.labels.store import LabelSetStore
 from zeroshot.labels.versions import Change, StoredLabelSet
@@ -26,10 +26,12 @@ __all__ = [
     "LabelSet",
     "LabelSetFile",
     "LabelSetStore",
+    "Labels",
     "Measured",
     "Mode",
     "StoredLabelSet",
     "VectorFile",
+    "as_label_set",
     "check_new_files",
     "check_yaml",
     "choose_templates",

@@ -21,9 +21,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot.cores import products
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DefinitionError
+from zeroshot.similarity import cosine_similarities
 
 IntArray = npt.NDArray[np.int64]
 
@@ -112,10 +112,10 @@ class Head:
         ndarray of float64, shape (n, k)
             0 for labels the head does not know.
         """
-        own = products(vectors, self.weights).astype(np.float64)
+        own = cosine_similarities(vectors, self.weights).astype(np.float64)
         if len(self.keys):
             keys, labels, starts, counts = self._cache
-            near = np.exp(-self.beta * (1.0 - products(vectors, keys).astype(np.float64)))
+            near = np.exp(-self.beta * (1.0 - cosine_similarities(vectors, keys).astype(np.float64)))
             own[:, labels] += self.alpha * np.add.reduceat(near, starts, axis=1) / counts
         row_of = {name: row for row, name in enumerate(self.labels)}
         result = np.zeros((len(vectors), len(names)))

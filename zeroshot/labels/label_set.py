@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.labels.head import Head
 from zeroshot.labels.hierarchy import Hierarchy
-from zeroshot.labels.label import Label
+from zeroshot.labels.label import MAX_LABELS, Label, parse_labels
 from zeroshot.prompts import TemplateSet
 
 
@@ -101,11 +104,21 @@ class LabelSet:
     @cached_property
     def digest(self) -> str:
         """sha256, in hex, of the labels: equal means the same class matrix under the same templates."""
-        content = "\x1d".join(
-            "\x1e".join((label.name, label.wording, *label.aliases, "\x1f", *label.descriptions))
-            for label in self.labels
-        )
-        return hashlib.sha256(content.encode()).hexdigest()
+        content = [(label.name, label.wording, label.aliases, label.descriptions) for label in self.labels]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @cached_property
+    def scoring_digest(self) -> str:
+        """sha256, in hex, of all that decides answers: equal means the same ones under the same templates."""
+        decisive = [
+            self.digest,
+            self.mode,
+            self.threshold,
+            [(label.parent, label.threshold) for label in self.labels],
+            [one.model_dump(include={"fingerprint", "temperature", "thresholds"}) for one in self.calibrations],
+            [head.digest for head in self.heads],
+        ]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
     def calibration_for(self, fingerprint: str) -> Calibration | None:
         """Find what was fitted for an encoder.
@@ -186,3 +199,41 @@ class LabelSet:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {name: row for row, label in enumerate(self.labels) for name in (label.name, *label.aliases)}
+
+
+Labels = Iterable[str | Label] | LabelSet
+"""The forms in which labels are taken."""
+
+
+def as_label_set(labels: Labels) -> LabelSet:
+    """Take labels in whichever form they come; the same plain list is the same label set.
+
+    Parameters
+    ----------
+    labels : iterable of str or Label, or LabelSet
+        Names, labels with descriptions, or a label set, which is given back.
+
+    Returns
+    -------
+    LabelSet
+        Validated; called "custom" where the labels have no name.
+
+    Raises
+    ------
+    LabelError
+        If the labels cannot be used.
+    """
+    if isinstance(labels, LabelSet):
+        return labels
+    if isinstance(labels, (str, bytes)):
+        return LabelSet("custom", parse_labels(labels))  # which says what is wrong
+    listed = tuple(islice(labels, MAX_LABELS + 1))
+    try:
+        return _custom(listed)
+    except TypeError:  # a label with a list in it cannot be looked up
+        return LabelSet("custom", parse_labels(listed, at_least=1))
+
+
+@lru_cache(maxsize=64)
+def _custom(labels: tuple[str | Label, ...]) -> LabelSet:
+    return LabelSet("custom", parse_labels(labels, at_least=1))

@@ -1,18 +1,19 @@
 """From similarities to answers: multiclass, binary, multilabel and hierarchical."""
 
-from zeroshot.scoring.answers import Classification, Prediction
-from zeroshot.scoring.asking import Wishes, build_scorer, to_mode
-from zeroshot.scoring.base import Scorer, Scores
-from zeroshot.scoring.multiclass import softmax
-from zeroshot.scoring.scorers import Scorers
+from zeroshot.scoring.base import Scorer, Scores, softmax
+from zeroshot.scoring.build import Scorers, build_scorer
+from zeroshot.scoring.multilabel import PresenceScorer
+from zeroshot.scoring.options import ScoringOptions, to_mode
+from zeroshot.scoring.results import Classification, Prediction
 
 __all__ = [
     "Classification",
     "Prediction",
+    "PresenceScorer",
     "Scorer",
     "Scorers",
     "Scores",
-    "Wishes",
+    "ScoringOptions",
     "build_scorer",
     "softmax",
     "to_mode",

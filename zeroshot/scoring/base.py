@@ -1,4 +1,4 @@
-"""What every mode's scorer shares: logits, ranking, and what a label needs to be the answer."""
+"""From similarities to scores to answers: what every mode shares, and the modes in which labels exclude each other."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from zeroshot.cores import products
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Head, Hierarchy, Mode
 from zeroshot.labels.hierarchy import IntArray
-from zeroshot.scoring.answers import Classification, Prediction
+from zeroshot.scoring.results import Classification, Prediction
+from zeroshot.similarity import cosine_similarities
 
 Scores = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """What is asked of a picture, ready to be computed.
+class ScoringInputs:
+    """What a scorer computes with.
 
     Parameters
     ----------
@@ -29,19 +30,19 @@ class Question:
     matrix : ndarray of float32, shape (k, dim)
         The class matrix.
     hierarchy : Hierarchy
-        Who is whose parent.
+        The labels' parents.
     logit_scale : float
         The encoder's.
     logit_bias : float or None
         The encoder's, where it was trained with a sigmoid.
     temperature : float
         Divides the logits.
-    needed : ndarray of float64, shape (k,)
+    thresholds : ndarray of float64, shape (k,)
         Score that each label needs to be the answer.
     head : Head or None
-        What labelled pictures add.
+        What labelled images add.
     reference : ndarray of float32, shape (v, dim), or None
-        A vocabulary's class matrix, for the mode multilabel.
+        A vocabulary's class matrix, for labels on their own scale.
     """
 
     names: tuple[str, ...]
@@ -50,32 +51,50 @@ class Question:
     logit_scale: float
     logit_bias: float | None
     temperature: float
-    needed: Scores
+    thresholds: Scores
     head: Head | None = None
     reference: FloatArray | None = None
 
 
 class Scorer(ABC):
-    """Turns pictures' vectors into scores and answers, in one mode.
+    """Turns images' vectors into scores and answers, in one mode: an image alone is a batch of one.
 
     Parameters
     ----------
-    question : Question
-        What is asked.
+    inputs : ScoringInputs
+        What it computes with.
+
+    Attributes
+    ----------
+    names : tuple of str
+        k columns' names: the labels, and "not x" where one label is asked about.
+    thresholds : ndarray of float64, shape (k,)
+        Score that each of them needs to be the answer.
+    classes : ndarray of int64, shape (c,)
+        The columns that are classes of their own: all, or the leaves of a tree.
     """
 
     mode: ClassVar[Mode] = Mode.MULTICLASS
     warnings: tuple[str, ...] = ()
     """What is to be known of the labels: see ``zeroshot.labels.label_warnings``."""
 
-    def __init__(self, question: Question) -> None:
-        self.names = question.names
-        self.temperature = question.temperature
-        self.needed = question.needed
-        self.question = question
+    def __init__(self, inputs: ScoringInputs) -> None:
+        self.inputs = inputs
+        self.names = inputs.names
+        self.thresholds = inputs.thresholds
+        self.temperature = inputs.temperature
+        self.classes: IntArray = np.arange(len(inputs.names))
+
+    def similarities(self, vectors: FloatArray) -> FloatArray:
+        """Give the cosines of n images with every column's label, shape (n, k)."""
+        return cosine_similarities(vectors, self.inputs.matrix)
+
+    @abstractmethod
+    def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
+        """Turn cosines (n, k) of images (n, dim) into scores (n, k)."""
 
     def scores(self, vectors: FloatArray) -> Scores:
-        """Give every label's score for any number of pictures.
+        """Give every column's score for any number of images.
 
         Parameters
         ----------
@@ -87,14 +106,46 @@ class Scorer(ABC):
         ndarray of float64, shape (n, k)
             In [0, 1].
         """
-        return self.from_similarities(vectors @ self.question.matrix.T, vectors)
+        return self.from_similarities(self.similarities(vectors), vectors)
 
-    @abstractmethod
-    def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
-        """Turn cosines (n, k) of pictures (n, dim) into scores (n, k)."""
+    def decide(self, scores: Scores) -> BoolArray:
+        """Say which labels are the answer: here the best one, if it reaches its threshold.
+
+        Parameters
+        ----------
+        scores : ndarray of float64, shape (n, k)
+            As ``scores`` gives them.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, k)
+            A row without any is "unknown"; only in the mode multilabel may a row have several.
+        """
+        chosen = np.zeros(scores.shape, dtype=np.bool_)
+        if len(scores):
+            rows, best = np.arange(len(scores)), scores.argmax(axis=1)
+            chosen[rows, best] = scores[rows, best] >= self.thresholds[best]
+        return chosen
+
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many images, without their rankings.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Images, their columns, and the scores of these; images whose answer is "unknown" are not there.
+        """
+        scores = self.scores(vectors)
+        rows, columns = np.nonzero(self.decide(scores))
+        return rows, columns, scores[rows, columns]
 
     def answer(self, vector: FloatArray, top_k: int | None = None) -> Classification:
-        """Rank the labels for one picture.
+        """Rank the labels for one image.
 
         Parameters
         ----------
@@ -108,72 +159,9 @@ class Scorer(ABC):
         Classification
             Best first; ties keep the order of the labels.
         """
-        similarities = products(vector[None], self.question.matrix)
-        scores = self.from_similarities(similarities, vector[None])[0]
-        return self.conclude(scores, similarities[0], top_k)
-
-    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
-        """Give the answers of many pictures, without their rankings.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
-            Pictures, their labels, and the labels' scores; pictures whose answer is "unknown" are not there.
-        """
-        scores = self.scores(vectors)
-        best = scores.argmax(axis=1) if len(scores) else np.empty(0, np.int64)
-        highest = scores[np.arange(len(best)), best]
-        rows = np.flatnonzero(highest >= self.needed[best])
-        return rows, best[rows], highest[rows]
-
-    def conclude(self, scores: Scores, similarities: FloatArray, top_k: int | None) -> Classification:
-        """Rank scores, and say whether the best is good enough.
-
-        Parameters
-        ----------
-        scores : ndarray of float64, shape (k,)
-            One picture's.
-        similarities : ndarray of float32, shape (k,)
-            Its cosines.
-        top_k : int or None
-            How many to keep.
-
-        Returns
-        -------
-        Classification
-            The answer.
-        """
-        order = np.lexsort((-similarities, -scores))
-        best = int(order[0])
-        labels = (self.names[best],) if scores[best] >= self.needed[best] else ()
-        return Classification(self.predictions(order[:top_k], scores, similarities), labels, self.mode)
-
-    def predictions(self, rows: IntArray, scores: Scores, similarities: FloatArray) -> tuple[Prediction, ...]:
-        """Put rows into words.
-
-        Parameters
-        ----------
-        rows : ndarray of int64, shape (m,)
-            Labels.
-        scores : ndarray of float64, shape (k,)
-            All labels' scores.
-        similarities : ndarray of float32, shape (k,)
-            All labels' cosines.
-
-        Returns
-        -------
-        tuple of Prediction
-            In the order of `rows`.
-        """
-        return tuple(
-            Prediction(self.names[row], float(scores[row]), float(min(1.0, max(-1.0, similarities[row]))))
-            for row in rows
-        )
+        similarities = self.similarities(vector[None])
+        scores = self.from_similarities(similarities, vector[None])
+        return self._classification(np.flatnonzero(self.decide(scores)[0]), scores[0], similarities[0], top_k)
 
     def logits(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
         """Give the text's logits and what the head adds, over the temperature.
@@ -190,8 +178,81 @@ class Scorer(ABC):
         ndarray of float64, shape (n, k)
             (logit_scale x cosine + head's) / temperature.
         """
-        asked = self.question
-        logits: Scores = asked.logit_scale * similarities.astype(np.float64)
-        if asked.head is not None:
-            logits += asked.head.logits(vectors, self.names)
+        inputs = self.inputs
+        logits: Scores = inputs.logit_scale * similarities.astype(np.float64)
+        if inputs.head is not None:
+            logits += inputs.head.logits(vectors, inputs.names)
         return logits / self.temperature
+
+    def _classification(
+        self, chosen: IntArray, scores: Scores, similarities: FloatArray, top_k: int | None
+    ) -> Classification:
+        """One image's ranking, and the columns that were decided on, in that order."""
+        order = np.lexsort((-similarities, -scores))
+        labels = tuple(self.names[column] for column in order[np.isin(order, chosen)]) if len(chosen) else ()
+        return Classification(self._predictions(order[:top_k], scores, similarities), labels, self.mode)
+
+    def _predictions(self, columns: IntArray, scores: Scores, similarities: FloatArray) -> tuple[Prediction, ...]:
+        return tuple(
+            Prediction(self.names[column], float(scores[column]), float(min(1.0, max(-1.0, similarities[column]))))
+            for column in columns
+        )
+
+
+class MulticlassScorer(Scorer):
+    """Scores sum to 1: score = softmax(logits / temperature)."""
+
+    def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
+        """Turn cosines (n, k) of images (n, dim) into scores (n, k) whose rows sum to 1."""
+        return softmax(self.logits(similarities, vectors))
+
+    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
+        """Give the answers of many images: of a softmax only the highest score, in single precision.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
+            Images, their labels, and the labels' scores; images whose answer is "unknown" are not there.
+        """
+        if self.inputs.head is not None or not len(vectors):
+            return super().choose(vectors)
+        logits = self.similarities(vectors)
+        best = logits.argmax(axis=1)
+        logits -= logits[np.arange(len(best)), best][:, None]
+        logits *= np.float32(self.inputs.logit_scale / self.temperature)
+        highest = 1.0 / np.exp(logits, out=logits).sum(axis=1, dtype=np.float64)
+        rows = np.flatnonzero(highest >= self.thresholds[best])
+        return rows, best[rows], highest[rows]
+
+
+class BinaryScorer(MulticlassScorer):
+    """Two labels of which one is right."""
+
+    mode: ClassVar[Mode] = Mode.BINARY
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Turn logits into probabilities.
+
+    Parameters
+    ----------
+    logits : ndarray of float64, shape (..., k)
+        Any finite numbers.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., k)
+        Sums to 1 along the last axis.
+
+    Examples
+    --------
+    >>> softmax(np.array([3.0, 3.0])).tolist()
+    [0.5, 0.5]
+    """
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)

@@ -15,8 +15,8 @@ import numpy as np
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Mode
 from zeroshot.labels.hierarchy import IntArray
-from zeroshot.scoring.answers import Classification
-from zeroshot.scoring.base import Question, Scorer, Scores
+from zeroshot.scoring.base import BoolArray, Scorer, Scores, ScoringInputs
+from zeroshot.scoring.results import Classification
 
 
 class HierarchicalScorer(Scorer):
@@ -24,37 +24,27 @@ class HierarchicalScorer(Scorer):
 
     Parameters
     ----------
-    question : Question
-        What is asked.
+    inputs : ScoringInputs
+        What it computes with.
     """
 
     mode: ClassVar[Mode] = Mode.HIERARCHICAL
 
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
-        depths, parents = question.hierarchy.depths, question.hierarchy.parents
-        self._leaves = question.hierarchy.leaves
+    def __init__(self, inputs: ScoringInputs) -> None:
+        super().__init__(inputs)
+        depths, parents = inputs.hierarchy.depths, inputs.hierarchy.parents
+        self.classes = inputs.hierarchy.leaves
         self._levels: list[IntArray] = [np.flatnonzero(depths == depth) for depth in range(int(depths.max()) + 1)]
         self._children: dict[int, IntArray] = {
             int(parent): np.flatnonzero(parents == parent) for parent in np.unique(parents)
         }
 
     def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
-        """Give every node's probability.
+        """Turn cosines (n, k) of images (n, dim) into every node's probability (n, k).
 
-        Parameters
-        ----------
-        similarities : ndarray of float32, shape (n, k)
-            Cosines.
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-            Siblings' sum to their parent's; those without a parent sum to 1.
+        Siblings' sum to their parent's; those of the nodes without a parent, and of the leaves, sum to 1.
         """
-        parents = self.question.hierarchy.parents
+        parents = self.inputs.hierarchy.parents
         logits = self.logits(similarities, vectors).T
         mass = np.exp(logits - logits.max(axis=0))
         for level in self._levels[:0:-1]:
@@ -69,57 +59,27 @@ class HierarchicalScorer(Scorer):
             probabilities[level] = probabilities[parents[level]] * share
         return np.ascontiguousarray(probabilities.T)
 
-    def conclude(self, scores: Scores, similarities: FloatArray, top_k: int | None) -> Classification:
-        """Rank the leaves, and go down as far as is sure enough.
-
-        Parameters
-        ----------
-        scores : ndarray of float64, shape (k,)
-            One picture's.
-        similarities : ndarray of float32, shape (k,)
-            Its cosines.
-        top_k : int or None
-            How many leaves to keep.
-
-        Returns
-        -------
-        Classification
-            With the levels on the way to the answer.
-        """
-        order = self._leaves[np.argsort(-scores[self._leaves], kind="stable")]
-        path: list[int] = []
-        node = -1
-        while node in self._children:
-            children = self._children[node]
-            node = int(children[scores[children].argmax()])
-            if scores[node] < self.needed[node]:
-                break
-            path.append(node)
-        way = self.predictions(np.array(path, dtype=np.int64), scores, similarities)
-        labels = (way[-1].label,) if way else ()
-        return Classification(self.predictions(order[:top_k], scores, similarities), labels, self.mode, way)
-
-    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
-        """Give the answers of many pictures.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
-            Pictures, their nodes, and the nodes' probabilities.
-        """
-        scores = self.scores(vectors)
-        nodes = np.full(len(vectors), -1, dtype=np.int64)
+    def decide(self, scores: Scores) -> BoolArray:
+        """Say which node is the answer: the deepest that is reached while the likeliest child reaches its threshold."""
+        nodes = np.full(len(scores), -1, dtype=np.int64)
         for level in self._levels:
-            for parent in np.unique(self.question.hierarchy.parents[level]):
+            for parent in np.unique(self.inputs.hierarchy.parents[level]):
                 here = np.flatnonzero(nodes == parent)
                 children = self._children[int(parent)]
                 best = children[scores[np.ix_(here, children)].argmax(axis=1)]
-                sure = scores[here, best] >= self.needed[best]
+                sure = scores[here, best] >= self.thresholds[best]
                 nodes[here[sure]] = best[sure]
+        chosen = np.zeros(scores.shape, dtype=np.bool_)
         rows = np.flatnonzero(nodes >= 0)
-        return rows, nodes[rows], scores[rows, nodes[rows]]
+        chosen[rows, nodes[rows]] = True
+        return chosen
+
+    def _classification(
+        self, chosen: IntArray, scores: Scores, similarities: FloatArray, top_k: int | None
+    ) -> Classification:
+        """The leaves, ranked, and the levels on the way to the answer."""
+        order = self.classes[np.argsort(-scores[self.classes], kind="stable")]
+        path = self.inputs.hierarchy.path(int(chosen[0])) if len(chosen) else []
+        levels = self._predictions(np.array(path, dtype=np.int64), scores, similarities)
+        labels = (levels[-1].label,) if levels else ()
+        return Classification(self._predictions(order[:top_k], scores, similarities), labels, self.mode, levels)

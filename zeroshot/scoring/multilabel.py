@@ -20,108 +20,70 @@ import numpy as np
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Mode
 from zeroshot.labels.hierarchy import IntArray
-from zeroshot.scoring.answers import Classification, Prediction
-from zeroshot.scoring.base import Scorer, Scores
+from zeroshot.scoring.base import BoolArray, Scorer, Scores, ScoringInputs
+from zeroshot.scoring.results import Classification
+from zeroshot.similarity import cosine_similarities
 
 CUT = 2.5
 SLOPE = 1.5
 
 
 class MultilabelScorer(Scorer):
-    """Every label's score is its own; the answer is every label that is sure enough."""
+    """Every label's score is its own; the answer is every label that reaches its threshold."""
 
     mode: ClassVar[Mode] = Mode.MULTILABEL
 
     def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
-        """Give every label's probability.
-
-        Parameters
-        ----------
-        similarities : ndarray of float32, shape (n, k)
-            Cosines.
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-            Each in [0, 1].
-        """
-        asked = self.question
-        if asked.logit_bias is not None:
-            return sigmoid((asked.logit_scale * similarities.astype(np.float64) + asked.logit_bias) / self.temperature)
-        if asked.reference is None:
+        """Turn cosines (n, k) of images (n, dim) into scores (n, k), each in [0, 1]."""
+        inputs = self.inputs
+        if inputs.logit_bias is not None:
+            logits = inputs.logit_scale * similarities.astype(np.float64) + inputs.logit_bias
+            return sigmoid(logits / self.temperature)
+        if inputs.reference is None:
             raise ValueError("labels on their own scale need a reference vocabulary")
-        usual = (vectors @ asked.reference.T).astype(np.float64)
+        usual = cosine_similarities(vectors, inputs.reference).astype(np.float64)
         spread = np.maximum(usual.std(axis=1, keepdims=True), 1e-6)
         z = (similarities - usual.mean(axis=1, keepdims=True)) / spread
         return sigmoid(SLOPE * (z - CUT) / self.temperature)
 
-    def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
-        """Give the answers of many pictures.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
-            Pictures, their labels (a picture may have several), and the labels' scores.
-        """
-        scores = self.scores(vectors)
-        rows, columns = np.nonzero(scores >= self.needed)
-        return rows, columns, scores[rows, columns]
-
-    def conclude(self, scores: Scores, similarities: FloatArray, top_k: int | None) -> Classification:
-        """Rank scores, and take every label that is sure enough.
-
-        Parameters
-        ----------
-        scores : ndarray of float64, shape (k,)
-            One picture's.
-        similarities : ndarray of float32, shape (k,)
-            Its cosines.
-        top_k : int or None
-            How many predictions to keep; the answer has all its labels whatever this is.
-
-        Returns
-        -------
-        Classification
-            The answer.
-        """
-        order = np.lexsort((-similarities, -scores))
-        labels = tuple(self.names[row] for row in order if scores[row] >= self.needed[row])
-        return Classification(self.predictions(order[:top_k], scores, similarities), labels, self.mode)
+    def decide(self, scores: Scores) -> BoolArray:
+        """Say which labels are the answer: (n, k) scores to (n, k) bool, any number a row."""
+        return np.asarray(scores >= self.thresholds)
 
 
 class PresenceScorer(MultilabelScorer):
-    """One label, or its absence: the label's own score, and what is left of 1."""
+    """One label, or its absence: two columns, "not x" and "x", whose scores sum to 1."""
 
     mode: ClassVar[Mode] = Mode.BINARY
 
-    def answer(self, vector: FloatArray, top_k: int | None = None) -> Classification:
-        """Say whether the label applies to one picture.
+    def __init__(self, inputs: ScoringInputs) -> None:
+        (name,), (threshold,) = inputs.names, inputs.thresholds
+        super().__init__(inputs)
+        self.names = (f"not {name}", name)
+        self.thresholds = np.array([1 - threshold, threshold])
+        self.classes = np.arange(2)
 
-        Parameters
-        ----------
-        vector : ndarray of float32, shape (dim,)
-            A unit row.
-        top_k : int or None
-            How many predictions to keep.
+    def similarities(self, vectors: FloatArray) -> FloatArray:
+        """Give the cosines of n images with the label, once for each of its two columns."""
+        return np.repeat(super().similarities(vectors), 2, axis=1)
 
-        Returns
-        -------
-        Classification
-            The label and "not label", the likelier first.
-        """
-        cosine = self.question.matrix @ vector
-        name, score = self.names[0], float(self.from_similarities(cosine[None], vector[None])[0, 0])
-        similarity = float(min(1.0, max(-1.0, cosine[0])))
-        there, absent = Prediction(name, score, similarity), Prediction(f"not {name}", 1 - score, similarity)
-        ranked = (there, absent) if score >= self.needed[0] else (absent, there)
-        return Classification(ranked[:top_k], (ranked[0].label,), self.mode)
+    def from_similarities(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
+        """Turn cosines (n, 2) of images (n, dim) into scores (n, 2): what is left of 1, and the label's own."""
+        present = super().from_similarities(similarities[:, 1:], vectors)
+        return np.hstack([1 - present, present])
+
+    def decide(self, scores: Scores) -> BoolArray:
+        """Say which of the two is the answer: the label where it reaches its threshold, else its absence."""
+        present = scores[:, 1] >= self.thresholds[1]
+        return np.stack([~present, present], axis=1)
+
+    def _classification(
+        self, chosen: IntArray, scores: Scores, similarities: FloatArray, top_k: int | None
+    ) -> Classification:
+        """The answer comes first, also where a threshold above 0.5 makes it the less likely one."""
+        order = np.array([chosen[0], 1 - chosen[0]])
+        labels = (self.names[chosen[0]],)
+        return Classification(self._predictions(order[:top_k], scores, similarities), labels, self.mode)
 
 
 def sigmoid(logits: Scores) -> Scores:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from anyio.to_thread import run_sync
 
+from zeroshot.encoders import FloatArray
 from zeroshot.errors import ImageError, ModelError, ServiceError, ZeroshotError
 from zeroshot.labels import LabelSet
 from zeroshot.scoring import Scorer
@@ -19,7 +20,7 @@ from zeroshot.service.problems import RequestError, describe
 from zeroshot.service.requests import parse, to_source
 from zeroshot.service.schemas import Answer, StreamAnswer, StreamLine
 
-_FEW_LABELS = 4_000  # more are ranked off the event loop
+_FEW_LABELS = 1_000  # more are ranked off the event loop
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +66,10 @@ class Asked:
         """
         vector = await self.pipeline.embed(to_source(source))
         with timed("rank"):
-            if len(self.scorer.names) <= _FEW_LABELS:
-                found = self.scorer.answer(vector, self.top_k)
-            else:
-                found = await run_sync(self.scorer.answer, vector, self.top_k)
+            return self._rank(vector) if len(self.scorer.names) <= _FEW_LABELS else await run_sync(self._rank, vector)
+
+    def _rank(self, vector: FloatArray) -> Answer:
+        found = self.scorer.answer(vector, self.top_k)
         return Answer.of(found, self.labels, self.pipeline.classifier.encoder.spec, self.scorer.warnings)
 
     async def answer_or_refuse(self, source: str | bytes) -> Answer | ZeroshotError:

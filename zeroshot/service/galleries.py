@@ -14,7 +14,6 @@ from fastapi.responses import StreamingResponse
 from zeroshot.errors import GalleryCorrupt
 from zeroshot.gallery import gallery_names, summarise
 from zeroshot.prompts import load_templates
-from zeroshot.scoring import Wishes
 from zeroshot.service import gallery_schemas as schemas
 from zeroshot.service.documents import body, problems
 from zeroshot.service.gallery_requests import read_search, store_items, store_lines, to_queries
@@ -200,10 +199,11 @@ def gallery_routes(
         templates = None if asked.templates is None else load_templates(asked.templates, files=False)
 
         def run() -> schemas.RelabelResponse:
-            wishes, warnings = Wishes(asked.mode, asked.threshold), list[str]()
+            warnings: list[str] = []
             counts = galleries.get(name).classify(
-                labels, templates=templates, examples=asked.examples, wishes=wishes, on_warning=warnings.append
-            )
+                labels, templates=templates, mode=asked.mode, threshold=asked.threshold,
+                temperature=asked.temperature, examples=asked.examples, on_warning=warnings.append,
+            )  # fmt: skip
             found = [schemas.LabelCountObject.of(one) for one in counts]
             return schemas.RelabelResponse(labels=found, warnings=warnings)
 

@@ -202,6 +202,9 @@ class RelabelRequest(Strict):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Score that a label needs to count."
     )
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] | None = Field(
+        None, description="Divides the logits. Default: what was calibrated, or 1."
+    )
     examples: Annotated[int, Field(ge=0, le=100)] = Field(5, description="How many of the surest items to name.")
 
 

@@ -25,7 +25,7 @@ from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost, ZeroshotEr
 from zeroshot.images import ImageSource, is_url, load
 from zeroshot.labels import LabelSet
 from zeroshot.prompts import TemplateSet
-from zeroshot.scoring import Scorer, Wishes
+from zeroshot.scoring import Scorer, ScoringOptions
 from zeroshot.service.batching import Batcher, BatchReport, Health, Job
 from zeroshot.service.context import RequestContext, current, timed
 from zeroshot.service.remote import RemotePictures
@@ -186,7 +186,7 @@ class Pipeline:
             if not outcome.cancelled():
                 outcome.set_exception(error)
 
-    async def scorer(self, labels: LabelSet, templates: TemplateSet | None, wishes: Wishes) -> Scorer:
+    async def scorer(self, labels: LabelSet, templates: TemplateSet | None, options: ScoringOptions) -> Scorer:
         """Give what scores pictures under labels; labels that are new are embedded in the text thread.
 
         Parameters
@@ -195,7 +195,7 @@ class Pipeline:
             The classes.
         templates : TemplateSet or None
             None leaves the choice to the label set or the encoder.
-        wishes : Wishes
+        options : ScoringOptions
             Mode, threshold and temperature.
 
         Returns
@@ -206,16 +206,16 @@ class Pipeline:
         Raises
         ------
         InputError
-            If the labels or a wish cannot be used.
+            If the labels or an option cannot be used.
         """
-        if self.classifier.is_ready(labels, templates=templates, wishes=wishes):
-            return self._scorer(labels, templates, wishes)
+        if (known := self.classifier.find_scorer(labels, templates=templates, options=options)) is not None:
+            return known
         with timed("text"):
-            return await self.in_text_thread(lambda: self._scorer(labels, templates, wishes))
+            return await self.in_text_thread(lambda: self._scorer(labels, templates, options))
 
-    def _scorer(self, labels: LabelSet, templates: TemplateSet | None, wishes: Wishes) -> Scorer:
+    def _scorer(self, labels: LabelSet, templates: TemplateSet | None, options: ScoringOptions) -> Scorer:
         """Without Python warnings: the answer has them."""
-        return self.classifier.scorer(labels, templates=templates, wishes=wishes, on_warning=lambda _: None)
+        return self.classifier.scorer(labels, templates=templates, options=options, on_warning=lambda _: None)
 
     async def in_text_thread(self, work: Callable[[], ResultT]) -> ResultT:
         """Run what embeds texts, one after the other.

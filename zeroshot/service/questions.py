@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,18 +11,18 @@ from zeroshot.labels import (
     LabelEntry,
     LabelSet,
     LabelSetStore,
+    as_label_set,
     find_label_set,
     label_set_names,
     load_label_set,
-    parse_labels,
 )
 from zeroshot.prompts import TemplateSet, load_templates
-from zeroshot.scoring import Scorer, Wishes
+from zeroshot.scoring import Scorer, ScoringOptions
 from zeroshot.service.pipeline import Pipeline
 from zeroshot.service.problems import RequestError
 from zeroshot.service.schemas import Question
 
-_KEPT = 64  # lists of names that were sent inline: the same list is the same label set, so its scorer is known
+_FEW_LABELS = 500  # more are read off the event loop
 
 
 class Questions:
@@ -40,7 +39,6 @@ class Questions:
     def __init__(self, store: LabelSetStore, pipeline: Pipeline) -> None:
         self.store = store
         self._pipeline = pipeline
-        self._inline: OrderedDict[tuple[str, ...], LabelSet] = OrderedDict()
 
     async def ask(self, question: Question) -> tuple[LabelSet, Scorer]:
         """Prepare a question.
@@ -62,8 +60,8 @@ class Questions:
         """
         labels = await self.label_set(question.labels, question.label_set)
         templates = None if question.templates is None else _templates(question.templates)
-        wishes = Wishes(question.mode, question.threshold, question.temperature)
-        return labels, await self._pipeline.scorer(labels, templates, wishes)
+        options = ScoringOptions(question.mode, question.threshold, question.temperature)
+        return labels, await self._pipeline.scorer(labels, templates, options)
 
     async def label_set(self, labels: Sequence[str | LabelEntry] | None, label_set: str | None) -> LabelSet:
         """Take the labels from whichever of the two fields was given.
@@ -98,20 +96,12 @@ class Questions:
             if label_set in _shipped_names():
                 return _shipped(label_set)
             return await run_sync(lambda: find_label_set(label_set, self.store, files=False))
-        names = tuple(item for item in labels or () if isinstance(item, str))
-        if len(names) == len(labels or ()):
-            return self._named(names)
-        items = [one for item in labels or () for one in ([item] if isinstance(item, str) else item.to_labels())]
-        return LabelSet("custom", parse_labels(items, at_least=1))
+        inline = labels or ()
+        return _inline(inline) if len(inline) <= _FEW_LABELS else await run_sync(_inline, inline)
 
-    def _named(self, names: tuple[str, ...]) -> LabelSet:
-        if names in self._inline:
-            self._inline.move_to_end(names)
-            return self._inline[names]
-        found = self._inline[names] = LabelSet("custom", parse_labels(names, at_least=1))
-        while len(self._inline) > _KEPT:
-            self._inline.popitem(last=False)
-        return found
+
+def _inline(labels: Sequence[str | LabelEntry]) -> LabelSet:
+    return as_label_set(one for item in labels for one in ([item] if isinstance(item, str) else item.to_labels()))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,230 @@
+"""From a label set and a call's options to the scorer that answers; those last used are kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from zeroshot.encoders import Encoder, FloatArray, TextCache
+from zeroshot.errors import LabelError, OptionError
+from zeroshot.labels import Calibration, ClassMatrices, Hierarchy, LabelSet, Mode, require
+from zeroshot.prompts import TemplateSet
+from zeroshot.scoring.base import BinaryScorer, MulticlassScorer, Scorer, Scores, ScoringInputs
+from zeroshot.scoring.hierarchical import HierarchicalScorer
+from zeroshot.scoring.multilabel import MultilabelScorer, PresenceScorer
+from zeroshot.scoring.options import ScoringOptions, to_mode
+
+_KEPT = 32
+
+DEFAULT_THRESHOLDS = {Mode.MULTICLASS: 0.0, Mode.BINARY: 0.0, Mode.MULTILABEL: 0.5, Mode.HIERARCHICAL: 0.5}
+
+
+class Scorers:
+    """The scorers last used, by what decides their answers; safe for several threads.
+
+    Building one costs what new labels' embedding costs; the same labels, templates and options, as the same object or
+    not, are the same scorer.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Embeds labels.
+    cache : TextCache or None
+        Keeps embedded labels between processes.
+    """
+
+    def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
+        self._encoder = encoder
+        self._matrices = ClassMatrices(encoder, cache)
+        self._kept: OrderedDict[tuple[str, tuple[str, ...], ScoringOptions], Scorer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, label_set: LabelSet, templates: TemplateSet, options: ScoringOptions) -> Scorer:
+        """Give a scorer.
+
+        Parameters
+        ----------
+        label_set : LabelSet
+            The labels.
+        templates : TemplateSet
+            For labels without descriptions.
+        options : ScoringOptions
+            Mode, threshold and temperature.
+
+        Returns
+        -------
+        Scorer
+            For any number of images, from any thread.
+
+        Raises
+        ------
+        InputError
+            If the labels or an option cannot be used.
+        """
+        key = (label_set.scoring_digest, templates.templates, options)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        matrix = self._matrices.get(label_set, templates)
+        scorer = build_scorer(label_set, matrix, self._encoder, options, self._matrices.reference)
+        scorer.warnings = self._matrices.warnings(label_set, templates)
+        with self._lock:
+            self._kept[key] = scorer
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return scorer
+
+    def find(self, label_set: LabelSet, templates: TemplateSet, options: ScoringOptions) -> Scorer | None:
+        """Give a scorer if nothing has to be embedded for it.
+
+        Parameters
+        ----------
+        label_set : LabelSet
+            The labels.
+        templates : TemplateSet
+            For labels without descriptions.
+        options : ScoringOptions
+            Mode, threshold and temperature.
+
+        Returns
+        -------
+        Scorer or None
+            None where ``get`` may have to embed something.
+
+        Raises
+        ------
+        InputError
+            If the labels or an option cannot be used.
+        """
+        with self._lock:
+            if (kept := self._kept.get((label_set.scoring_digest, templates.templates, options))) is not None:
+                return kept
+        mode = to_mode(options.mode) or label_set.effective_mode
+        needs_reference = mode in (Mode.MULTILABEL, Mode.BINARY) and self._encoder.logit_bias is None
+        has_all = self._matrices.has(label_set, templates) and (self._matrices.has_reference or not needs_reference)
+        return self.get(label_set, templates, options) if has_all else None
+
+    def warnings(self, label_set: LabelSet, templates: TemplateSet) -> tuple[str, ...]:
+        """Give what is to be known of labels: see ``zeroshot.labels.label_warnings``."""
+        return self._matrices.warnings(label_set, templates)
+
+    def matrix(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
+        """Give labels' class matrix.
+
+        Parameters
+        ----------
+        label_set : LabelSet
+            k labels.
+        templates : TemplateSet
+            For labels without descriptions.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, dim)
+            Unit rows, in the order of the labels; read-only.
+        """
+        return self._matrices.get(label_set, templates)
+
+
+def build_scorer(
+    label_set: LabelSet,
+    matrix: FloatArray,
+    encoder: Encoder,
+    options: ScoringOptions,
+    reference: Callable[[], FloatArray],
+) -> Scorer:
+    """Build the scorer for labels and options.
+
+    Parameters
+    ----------
+    label_set : LabelSet
+        The labels, and what was learnt about them.
+    matrix : ndarray of float32, shape (k, dim)
+        Their class matrix.
+    encoder : Encoder
+        Whose vectors these are.
+    options : ScoringOptions
+        What the call overrides.
+    reference : callable
+        Gives the reference vocabulary's class matrix; called where the mode needs it.
+
+    Returns
+    -------
+    Scorer
+        For any number of images, from any thread.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of range.
+    LabelError
+        If the labels do not suit the mode.
+    """
+    mode = to_mode(options.mode) or label_set.effective_mode
+    _check_number("threshold", options.threshold, 0.0, 1.0)
+    _check_number("temperature", options.temperature, 1e-6, 1e6)
+    calibration = label_set.calibration_for(encoder.fingerprint)
+    rows = np.arange(len(label_set.labels))
+    hierarchy = label_set.hierarchy
+    if mode in (Mode.MULTICLASS, Mode.BINARY) and not hierarchy.is_flat:  # the flat reading: leaves exclude each other
+        rows = hierarchy.leaves
+        hierarchy = Hierarchy(np.full(len(rows), -1, dtype=np.int64), np.zeros(len(rows), dtype=np.int64))
+    present = mode is Mode.BINARY and len(rows) == 1
+    _check_count(label_set, mode)
+    own_scale = mode is Mode.MULTILABEL or present
+    inputs = ScoringInputs(
+        names=tuple(label_set.names[row] for row in rows),
+        matrix=matrix if len(rows) == len(matrix) else matrix[rows],
+        hierarchy=hierarchy,
+        logit_scale=encoder.logit_scale,
+        logit_bias=encoder.logit_bias,
+        temperature=options.temperature or _temperature(calibration, own_scale=own_scale),
+        thresholds=_thresholds(label_set, Mode.MULTILABEL if present else mode, options.threshold, calibration)[rows],
+        head=None if own_scale else label_set.head_for(encoder.fingerprint),
+        reference=reference() if own_scale and encoder.logit_bias is None else None,
+    )
+    if present:
+        return PresenceScorer(inputs)
+    if mode is Mode.MULTILABEL:
+        return MultilabelScorer(inputs)
+    if mode is Mode.HIERARCHICAL:
+        return HierarchicalScorer(inputs)
+    return MulticlassScorer(inputs) if mode is Mode.MULTICLASS else BinaryScorer(inputs)
+
+
+def _temperature(calibration: Calibration | None, *, own_scale: bool) -> float:
+    return 1.0 if calibration is None or own_scale else calibration.temperature
+
+
+def _thresholds(label_set: LabelSet, mode: Mode, threshold: float | None, calibration: Calibration | None) -> Scores:
+    """The call's; else the label's own; else what was fitted; else the set's; else the mode's."""
+    if threshold is not None:
+        return np.full(len(label_set.labels), threshold)
+    fitted = calibration.thresholds if calibration is not None and mode is Mode.MULTILABEL else {}
+    otherwise = DEFAULT_THRESHOLDS[mode] if label_set.threshold is None else label_set.threshold
+    return np.array(
+        [
+            fitted.get(label.name, otherwise) if label.threshold is None else label.threshold
+            for label in label_set.labels
+        ]
+    )
+
+
+def _check_count(label_set: LabelSet, mode: Mode) -> None:
+    classes = [label_set.labels[row] for row in label_set.hierarchy.leaves]
+    if mode is Mode.BINARY and len(classes) > 2:
+        raise LabelError(
+            f"The mode binary takes two labels, or one and its absence; {label_set.name} has {len(classes)}.",
+            "Use the mode multiclass or multilabel.",
+            field="labels",
+        )
+    require(classes, 2 if mode in (Mode.MULTICLASS, Mode.HIERARCHICAL) else 1)
+
+
+def _check_number(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise OptionError(f"{name}={value} is not between {low:g} and {high:g}.", "Change it.", field=name)

@@ -1,0 +1,30 @@
+"""The product that everything rests on: cosines of images and texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_SINGLE_THREADED_BLAS = 9_216  # numbers in a matrix; from here on OpenBLAS takes several threads to a vector
+
+
+def cosine_similarities(vectors: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Multiply unit vectors: one image on one thread, since more would wait for the encoder's.
+
+    ONNX Runtime's threads spin for a while after an image, and OpenBLAS's would share the cores with them.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape (n, dim)
+        Images.
+    matrix : ndarray of float32, shape (k, dim)
+        Texts, or other images.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, k)
+        vectors @ matrix.T
+    """
+    if len(vectors) != 1 or matrix.size <= _SINGLE_THREADED_BLAS:
+        return vectors @ matrix.T
+    return np.asarray(np.einsum("kd,d->k", matrix, vectors[0]))[None]
