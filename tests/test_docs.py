@@ -4,19 +4,58 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from benchmarks.report import render
-from tests.pictures import ROOT
-from zeroshot import errors
+from tests.pictures import PHOTOS, ROOT
+from zeroshot import ZeroShotClassifier, errors
 from zeroshot.cli import app
 from zeroshot.labels import LabelSetFile, label_set_names
 from zeroshot.prompts import template_set_names
 from zeroshot.settings import Settings
+from zeroshot.similarity import cosine_similarities
 
 DOCS = {path.name: path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+
+
+def blocks() -> list[Any]:
+    """Every block of Python in the documents, under its document's name and its number there."""
+    found = []
+    for name, text in DOCS.items():
+        for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
+            if ">>>" not in code:  # those that have it are doctests
+                found.append(pytest.param(code, id=f"{name}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize("code", blocks())
+def test_what_the_documents_show_in_python_runs(
+    code: str, classifier: ZeroShotClassifier, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("car.jpg", "cat.jpg"):
+        shutil.copy(PHOTOS / "cat.jpg", name)
+    encoder, images = classifier.encoder, [Image.open("cat.jpg").convert("RGB")]
+    for package in re.findall(r"^from (\w+) import", code, re.MULTILINE):
+        pytest.importorskip(package)
+    given = {
+        "class_matrix": classifier.class_matrix,
+        "cosine_similarities": cosine_similarities,
+        "encode": encoder.encode_images,
+        "images": images,
+        "labels": ["cat", "dog"],
+        "paths": ["cat.jpg"],
+        "scorer": classifier.scorer(["cat", "dog"]),
+        "vector": encoder.encode_images(images)[0],
+    }
+    code = code.replace("http://127.0.0.1:8000", server).replace('label_set="pets"', 'label_set="cifar10"')
+    exec(compile(code, "document", "exec"), given)  # noqa: S102 (the project's own documents)
 
 
 def test_every_setting_is_documented() -> None:

@@ -204,7 +204,7 @@ def read_definition(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise DefinitionError(f"{where}: not valid YAML: {error.problem}.", "Mend that line.") from error
+        raise DefinitionError(f"{where}: not valid YAML: {error.problem}.", "Fix that line.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DefinitionError(f"{path} cannot be read: {error}.", "Give a UTF-8 text file in YAML or JSON.") from error
     if not isinstance(values, dict):

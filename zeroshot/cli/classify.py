@@ -78,7 +78,7 @@ def classify(
     if heat_map is not None:
         check_new_files([heat_map])
         if len(pictures) != 1:
-            raise OptionError(f"A heat map is of one picture; {len(pictures)} were given.", "Give one.")
+            raise OptionError(f"A heat map is of one picture; {len(pictures)} were given.", "Name one image file.")
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     with working(f"embedding {len(chosen.labels):,} labels"):

@@ -60,7 +60,7 @@ def _readable(key: str, value: object) -> str:
 
 @gallery_app.command()
 def verify(name: NameArgument, model: ModelOption = None, json_lines: JsonOption = False) -> None:
-    """Check every page, row and vector of a gallery against its index; mend the index if they differ."""
+    """Check every page, row and vector of a gallery against its index; rebuild the index if they differ."""
     with open_gallery(name, model) as gallery:
         found = gallery.verify()
     if json_lines:

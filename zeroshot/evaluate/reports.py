@@ -75,7 +75,9 @@ def write_report(result: Result, folder: Path, limits: ImageLimits | None) -> No
             partial.write_bytes(content)
             partial.replace(folder / name)
     except OSError as error:
-        raise DatasetError(f"The report cannot be written to {folder}: {error.strerror}.", "Check it.") from error
+        raise DatasetError(
+            f"The report cannot be written to {folder}: {error.strerror}.", "Name a folder that can be written."
+        ) from error
 
 
 def predictions(result: Result) -> str:

@@ -87,7 +87,9 @@ def check_changes(run: Run, kinds: Sequence[str]) -> None:
         )
     if "adversarial" in kinds:
         if run.scorer.mode is Mode.MULTILABEL:
-            raise OptionError("An attack is on one right label, and here there may be several.", "Leave it out.")
+            raise OptionError(
+                "An attack is on one right label, and here there may be several.", "Leave adversarial out."
+            )
         if not has_gradients(run.classifier.encoder):
             raise OptionError(
                 f"{run.classifier.encoder.spec} has no gradients here, which an attack follows.",

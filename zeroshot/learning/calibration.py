@@ -194,7 +194,9 @@ def fit_thresholds(scores: Scores, right: BoolArray, *, precision: float | None 
         If `precision` is not above 0 and at most 1.
     """
     if precision is not None and not 0 < precision <= 1:
-        raise OptionError(f"precision={precision} is not above 0 and at most 1.", "Change it.", field="precision")
+        raise OptionError(
+            f"precision={precision} is not above 0 and at most 1.", "Use for example 0.95.", field="precision"
+        )
     if not np.isfinite(scores).all():
         raise LearningError("There are scores that are not finite.", "Check the model and its vectors.")
     if not right.any():

@@ -111,7 +111,9 @@ def cluster_pictures(
         raise LearningError(f"There are {distinct} different pictures.", "Give three at least.")
     if count is not None and not 2 <= count < distinct:
         raise OptionError(
-            f"count={count} is not from 2 to {distinct - 1}, one less than the pictures.", "Change it.", field="count"
+            f"count={count} is not from 2 to {distinct - 1}, one less than the pictures.",
+            f"Use 2 to {distinct - 1}.",
+            field="count",
         )
     if method not in tuple(Method):
         raise OptionError(f"There is no method {method!r}.", f"Use one of: {', '.join(Method)}.", field="method")
@@ -218,7 +220,9 @@ def _kmeans(vectors: FloatArray, count: int) -> IntArray:
 
 def _hdbscan(vectors: FloatArray, smallest: int) -> IntArray:
     if not 2 <= smallest <= len(vectors):
-        raise OptionError(f"smallest={smallest} is not from 2 to {len(vectors)}.", "Change it.", field="smallest")
+        raise OptionError(
+            f"smallest={smallest} is not from 2 to {len(vectors)}.", f"Use 2 to {len(vectors)}.", field="smallest"
+        )
     found = require("sklearn.cluster").HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(vectors)
     if found.max() < 0:
         raise LearningError("No pictures lie closer together than the rest.", "Use k-means, or a smaller group.")

@@ -227,4 +227,6 @@ def _check_count(label_set: LabelSet, mode: Mode) -> None:
 
 def _check_number(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise OptionError(f"{name}={value} is not between {low:g} and {high:g}.", "Change it.", field=name)
+        raise OptionError(
+            f"{name}={value} is not between {low:g} and {high:g}.", f"Use {low:g} to {high:g}.", field=name
+        )

@@ -132,7 +132,7 @@ def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
                     422,
                     "invalid-request",
                     f"dimensions={asked.dimensions}: vectors of {encoder.spec} have {encoder.dim}, and are not cut.",
-                    "Leave it out.",
+                    f"Leave dimensions out, or send {encoder.dim}.",
                     "dimensions",
                 )
             if asked.modality == "image":
@@ -216,7 +216,8 @@ def _inputs(asked: EmbeddingRequest) -> list[str]:
     for place, one in enumerate(given):
         if not one.strip() or (asked.modality == "text" and len(one) > _MAX_TEXT_CHARS):
             what = "blank" if not one.strip() else f"longer than {_MAX_TEXT_CHARS:,} characters"
-            raise RequestError(422, "invalid-request", f"input {place + 1} is {what}.", "Change it.", "input")
+            remedy = "Leave it out." if not one.strip() else f"Shorten it to {_MAX_TEXT_CHARS:,} characters."
+            raise RequestError(422, "invalid-request", f"input {place + 1} is {what}.", remedy, "input")
     return list(given)
 
 

@@ -221,7 +221,7 @@ def gallery_routes(
 
     @router.post(
         "/{name}/verify",
-        summary="Check the index against the database, and mend it",
+        summary="Check the index against the database, and rebuild it where they differ",
         responses=problems(404, 409, 422, 500, 504),
     )
     async def verify(name: Name) -> schemas.VerificationObject:

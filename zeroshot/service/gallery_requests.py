@@ -159,7 +159,11 @@ def _prepared(gallery: Gallery, entry: NewItem) -> tuple[Item, bytes | FloatArra
         if (entry.image is None) == (entry.vector is None):
             given = "neither" if entry.image is None else "both"
             raise RequestError(
-                422, "invalid-request", f"'image' or 'vector' is needed; {given} was given.", "Give one.", "image"
+                422,
+                "invalid-request",
+                f"'image' or 'vector' is needed; {given} was given.",
+                "Give one of them.",
+                "image",
             )
         if entry.vector is not None:
             vector = unit_vector(entry.vector, gallery.encoder.dim)

@@ -90,7 +90,11 @@ class Questions:
         if (labels is None) == (label_set is None):
             given = "neither" if labels is None else "both"
             raise RequestError(
-                422, "invalid-request", f"'labels' or 'label_set' is needed; {given} was given.", "Give one.", "labels"
+                422,
+                "invalid-request",
+                f"'labels' or 'label_set' is needed; {given} was given.",
+                "Give one of them.",
+                "labels",
             )
         if label_set is not None:
             if label_set in _shipped_names():

@@ -258,7 +258,7 @@ def _from_json(body: ClassifyRequest) -> ClassifyJob:
     if (body.image is None) == (body.images is None):
         given = "neither" if body.image is None else "both"
         raise RequestError(
-            422, "invalid-request", f"'image' or 'images' is needed; {given} was given.", "Give one.", "image"
+            422, "invalid-request", f"'image' or 'images' is needed; {given} was given.", "Give one of them.", "image"
         )
     sources: list[str | bytes] = [body.image] if body.image is not None else list(body.images or ())
     return ClassifyJob(sources, body, is_single=body.image is not None)

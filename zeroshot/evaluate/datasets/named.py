@@ -227,11 +227,10 @@ def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] |
             f"hf:{path} names a dataset of the hub, and there is a file or folder {path} here.",
             f"Write hf:./{path} for the folder; for the hub's, work in another folder.",
         )
+    datasets = require("datasets", "datasets")
     try:
-        found = require("datasets", "datasets").load_dataset(path, config or None, split=split or "test")
+        found = datasets.load_dataset(path, config or None, split=split or "test")
     except Exception as error:  # the library and the hub raise many kinds
-        if type(error).__name__ == "OptionError":
-            raise
         raise DatasetError(
             f"{name} cannot be loaded: {type(error).__name__}: {error}.",
             "Check the name and the split; without network it has to be in the cache (HF_HOME).",
