@@ -81,6 +81,21 @@ def test_the_figures_are_those_of_the_answers(classifier: ZeroShotClassifier, cr
     assert sum(count for _, _, count in result.evaluation.confusion.pairs) == 120
 
 
+@pytest.mark.parametrize("threshold", [None, 0.999999, 1e-6])
+def test_one_label_is_decided_as_classify_decides_it(
+    classifier: ZeroShotClassifier, crops: Path, tmp_path: Path, threshold: float | None
+) -> None:
+    rockets = LabelSet("rockets", (Label("rocket"),), mode=Mode.BINARY, threshold=threshold)
+    dataset = open_dataset(str(crops), home=tmp_path)
+    single = evaluated(classifier, dataset, tmp_path, labels=rockets).evaluation.single
+    answers = {path: classifier.classify(path, rockets).label for path in crops.glob("*/*.png")}
+    expected = sum((path.parent.name == "rocket") == (label == "rocket") for path, label in answers.items())
+    assert single is not None
+    assert (single.pictures, single.hits) == (120, expected)
+    if threshold == 1e-6:
+        assert set(answers.values()) == {"rocket"}
+
+
 def test_a_second_run_encodes_nothing_whatever_the_prompts(
     classifier: ZeroShotClassifier, crops: Path, tmp_path: Path
 ) -> None:

@@ -22,11 +22,12 @@ def records(count: int, labels: int, seed: int, skill: float = 1.0) -> tuple[Sin
     logits = chance.normal(size=(count, labels))
     logits[np.arange(count), truth] += skill
     scores = softmax(logits)
+    chosen = scores == scores.max(axis=1, keepdims=True)
     recorder = SingleRecorder()
     for start in range(0, count, 7):
         rows = slice(start, start + 7)
         keys = [str(row) for row in range(count)[rows]]
-        recorder.add(keys, [None] * len(keys), truth[rows], scores[rows], np.zeros(labels))
+        recorder.add(keys, [None] * len(keys), truth[rows], scores[rows], chosen[rows])
     return recorder.done(), truth, scores
 
 
@@ -67,10 +68,10 @@ def test_several_labels_are_measured_as_scikit_learn_does(count: int, labels: in
     truth = chance.random((count, labels)) < 0.4
     truth[0, 0] = True
     scores = np.clip(0.3 * truth + 0.7 * chance.random((count, labels)), 0, 1)
-    recorder = MultiRecorder()
-    recorder.add([str(row) for row in range(count)], [None] * count, truth, scores, np.full(labels, 0.5))
-    figures = measure_multi(recorder.done(), [str(row) for row in range(labels)])
     chosen = scores >= 0.5
+    recorder = MultiRecorder()
+    recorder.add([str(row) for row in range(count)], [None] * count, truth, scores, chosen)
+    figures = measure_multi(recorder.done(), [str(row) for row in range(labels)])
     columns = [row for row in range(labels) if truth[:, row].any()]
     single = scores.astype(np.float32)
     areas = [metrics.average_precision_score(truth[:, row], single[:, row]) for row in columns]
