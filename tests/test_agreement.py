@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import Run
-from tests.pictures import PHOTOS, seven_photos
+from tests.pictures import PHOTOS
 from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier, explain
-from zeroshot.encoders import Encoder
+from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import LabelError
 from zeroshot.gallery import Item
 from zeroshot.labels import Calibration, Head, Mode, parse_labels, to_yaml
@@ -67,17 +69,30 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, tiny: Encoder) -> LabelSet:
+def kind(request: pytest.FixtureRequest) -> LabelSet:
     return KINDS[request.param]
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    return list(seven_photos(tmp_path).values())
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Small copies of four photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("cat", "rocket", "coffee", "motorcycle"):
+        with Image.open(PHOTOS / f"{name}.jpg") as photo:
+            photo.resize((224, 224)).save(folder / f"{name}.png")
+    return sorted(folder.iterdir())
 
 
-def test_predict_is_classify(kind: LabelSet, tiny: Encoder, photos: list[Path]) -> None:
-    classifier = ZeroShotClassifier(tiny, kind)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextCache]:
+    """Or every classifier would embed the reference vocabulary."""
+    kept = TextCache(tmp_path_factory.mktemp("cache") / "texts.sqlite3")
+    yield kept
+    kept.close()
+
+
+def test_predict_is_classify(kind: LabelSet, tiny: Encoder, cache: TextCache, photos: list[Path]) -> None:
+    classifier = ZeroShotClassifier(tiny, kind, cache=cache)
     answers = classifier.classify(photos)
     predicted = classifier.predict(photos)
     assert predicted.shape == (len(photos),)
@@ -86,9 +101,9 @@ def test_predict_is_classify(kind: LabelSet, tiny: Encoder, photos: list[Path]) 
 
 
 def test_probabilities_are_the_scores_of_classify_and_sum_to_one(
-    kind: LabelSet, tiny: Encoder, photos: list[Path]
+    kind: LabelSet, tiny: Encoder, cache: TextCache, photos: list[Path]
 ) -> None:
-    classifier = ZeroShotClassifier(tiny, kind)
+    classifier = ZeroShotClassifier(tiny, kind, cache=cache)
     classes, rows = classifier.classes_.tolist(), classifier.predict_proba(photos)
     assert rows.shape == (len(photos), len(classes))
     for answer, row in zip(classifier.classify(photos), rows, strict=True):
@@ -99,18 +114,20 @@ def test_probabilities_are_the_scores_of_classify_and_sum_to_one(
             assert row.sum() == pytest.approx(1)
 
 
-def test_a_batch_is_one_by_one_and_a_gallery(kind: LabelSet, tiny: Encoder, photos: list[Path], tmp_path: Path) -> None:
-    classifier = ZeroShotClassifier(tiny, kind)
+def test_a_batch_is_one_by_one_and_a_gallery(
+    kind: LabelSet, tiny: Encoder, cache: TextCache, photos: list[Path], tmp_path: Path
+) -> None:
+    classifier = ZeroShotClassifier(tiny, kind, cache=cache)
     answers = classifier.classify(photos)
     assert [one.labels for one in answers] == [classifier.classify(path).labels for path in photos]
-    with Gallery(tmp_path, "g", tiny, create=True) as gallery:
+    with Gallery(tmp_path, "g", tiny, create=True, cache=cache) as gallery:
         assert all(error is None for _, error in gallery.add_images((Item(id=p.name), p) for p in photos))
         counts = {row.label: row.count for row in gallery.classify(kind) if row.count}
     assert counts == Counter(label for answer in answers for label in answer.labels)
 
 
-def test_an_explanation_is_of_the_answer(kind: LabelSet, tiny: Encoder, photos: list[Path]) -> None:
-    classifier = ZeroShotClassifier(tiny, kind)
+def test_an_explanation_is_of_the_answer(kind: LabelSet, tiny: Encoder, cache: TextCache, photos: list[Path]) -> None:
+    classifier = ZeroShotClassifier(tiny, kind, cache=cache)
     for path in photos[:3]:
         why = explain(classifier, path)
         assert why.answer.labels == classifier.classify(path).labels
@@ -138,8 +155,8 @@ def same(answer: dict[str, Any], expected: Classification) -> None:
         assert [score for _, score in found] == pytest.approx([one.score for one in other], abs=1e-5)
 
 
-def test_http_answers_as_python_does(kind: LabelSet, tiny: Encoder, client: httpx.Client) -> None:
-    expected = ZeroShotClassifier(tiny, kind).classify(PHOTOS / "cat.jpg")
+def test_http_answers_as_python_does(kind: LabelSet, tiny: Encoder, cache: TextCache, client: httpx.Client) -> None:
+    expected = ZeroShotClassifier(tiny, kind, cache=cache).classify(PHOTOS / "cat.jpg")
     image = base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode()
     if kind.threshold is not None and any(label.threshold is not None for label in kind.labels):
         pytest.skip("a call's threshold goes before a label's own")
@@ -149,21 +166,21 @@ def test_http_answers_as_python_does(kind: LabelSet, tiny: Encoder, client: http
         same(answer.json(), expected)
 
 
-def test_the_command_line_answers_as_python_does(tiny: Encoder, run: Run, tmp_path: Path) -> None:
+def test_the_command_line_answers_as_python_does(tiny: Encoder, cache: TextCache, run: Run, tmp_path: Path) -> None:
     for number, name in enumerate(("one label, sure", "several", "deep tree", "many, one sure")):
         kind = KINDS[name]
         (tmp_path / f"{number}.yaml").write_text(to_yaml({"name": "some", **written(kind)}))
         finished = run("classify", PHOTOS / "cat.jpg", "--label-set", f"{number}.yaml", "--top", "99", "--json")
         assert finished.returncode == 0, finished.stderr
-        same(json.loads(finished.stdout), ZeroShotClassifier(tiny, kind).classify(PHOTOS / "cat.jpg"))
+        same(json.loads(finished.stdout), ZeroShotClassifier(tiny, kind, cache=cache).classify(PHOTOS / "cat.jpg"))
 
 
-def test_what_is_fitted_decides_through_every_door(tiny: Encoder, photos: list[Path]) -> None:
+def test_what_is_fitted_decides_through_every_door(tiny: Encoder, cache: TextCache, photos: list[Path]) -> None:
     head = dog_head(tiny)
     warm = Calibration(model="tiny", fingerprint=tiny.fingerprint, temperature=20.0)
     for kind in (named("cat", "dog", heads=(head,)), named("cat", "dog", threshold=0.9, calibrations=(warm,))):
-        classifier = ZeroShotClassifier(tiny, kind)
-        plain = ZeroShotClassifier(tiny, ["cat", "dog"])
+        classifier = ZeroShotClassifier(tiny, kind, cache=cache)
+        plain = ZeroShotClassifier(tiny, ["cat", "dog"], cache=cache)
         assert classifier.predict(photos).tolist() == [one.label for one in classifier.classify(photos)]
         assert not np.allclose(classifier.predict_proba(photos), plain.predict_proba(photos), atol=1e-3)
 
