@@ -42,19 +42,7 @@ figcaption b {{ font-variant-numeric: tabular-nums; }}
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture on a sheet.
-
-    Parameters
-    ----------
-    source : ImageSource or None
-        The picture; without one, or with one that cannot be read, the place is left empty.
-    heading : str
-        In bold: a similarity, a score.
-    caption : str
-        Beneath: a name. Of a path only the last part is shown, and the rest when the mouse is over it.
-    link : str or None
-        Where a click on the picture leads.
-    """
+    """One picture on a sheet."""
 
     source: ImageSource | None
     heading: str
@@ -65,22 +53,7 @@ class Entry:
 def contact_sheet(
     title: str, sections: Sequence[tuple[str, Sequence[Entry]]], limits: ImageLimits | None = None
 ) -> str:
-    """Lay pictures out as a page.
-
-    Parameters
-    ----------
-    title : str
-        Of the page.
-    sections : sequence of (str, sequence of Entry)
-        Headings, which may be empty, and the pictures under them.
-    limits : ImageLimits or None
-        Limits on each picture.
-
-    Returns
-    -------
-    str
-        HTML with every thumbnail inside.
-    """
+    """Lay pictures out as a page."""
     parts = []
     for heading, entries in sections:
         figures = "\n".join(_figure(entry, limits) for entry in entries)

@@ -39,15 +39,7 @@ OtherT = TypeVar("OtherT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong at one place of a definition, beyond its form.
-
-    Parameters
-    ----------
-    place : tuple of str or int
-        Keys and positions that lead there.
-    message : str
-        What is wrong, with the value, and what to do.
-    """
+    """What is wrong at one place of a definition, beyond its form."""
 
     place: tuple[str | int, ...]
     message: str
@@ -70,20 +62,7 @@ class Reference(BaseModel):
     source: str = Field(alias="from", description="For example 'open_clip:IMAGENET_CLASSNAMES'.")
 
     def resolve(self) -> list[str]:
-        """Give the list; templates come with ``{}`` in the name's place.
-
-        Returns
-        -------
-        list of str
-            Names or templates.
-
-        Raises
-        ------
-        DefinitionError
-            If the reference is not one that is known.
-        ModelUnavailable
-            If the package that has it is not installed.
-        """
+        """Give the list; templates come with ``{}`` in the name's place."""
         if self.source.startswith(_CLIP_BENCHMARK):
             kind, _, name = self.source.removeprefix(_CLIP_BENCHMARK).partition("/")
             lists = _clip_benchmark_lists(kind)
@@ -115,43 +94,12 @@ def _clip_benchmark_lists(kind: str) -> dict[str, list[str]]:
 
 
 def shipped(kind: str) -> list[str]:
-    """Names of the shipped definitions.
-
-    Parameters
-    ----------
-    kind : str
-        "labels" or "templates".
-
-    Returns
-    -------
-    list of str
-        Sorted names.
-    """
+    """Names of the shipped definitions."""
     return sorted(path.stem for path in (PROMPTS / kind).glob("*.yaml"))
 
 
 def find_definition(kind: str, name_or_file: str | Path, *, files: bool = True) -> Path:
-    """Find a shipped definition by name, or a user's own by path.
-
-    Parameters
-    ----------
-    kind : str
-        "labels" or "templates".
-    name_or_file : str or Path
-        A shipped name such as "cifar10", or a path to a .yaml, .yml or .json file.
-    files : bool
-        Whether paths are taken; a service takes names alone.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    DefinitionNotFound
-        If there is neither; the message offers close names.
-    """
+    """Find a shipped definition by name, or a user's own by path."""
     text = str(name_or_file)
     names = shipped(kind)
     if text in names:
@@ -174,27 +122,7 @@ def find_definition(kind: str, name_or_file: str | Path, *, files: bool = True) 
 def read_definition(
     path: Path, model: type[DefinitionT], *, instead: Mapping[str, type[OtherT]] | None = None
 ) -> DefinitionT | OtherT:
-    """Read and validate one definition file.
-
-    Parameters
-    ----------
-    path : Path
-        A YAML or JSON file.
-    model : type of pydantic.BaseModel
-        Its form.
-    instead : mapping of str to type of pydantic.BaseModel, or None
-        The form of a file that has this key.
-
-    Returns
-    -------
-    pydantic.BaseModel
-        An instance of its form.
-
-    Raises
-    ------
-    DefinitionError
-        If the file cannot be read, is not YAML, or is not of that form; the message begins ``file:line:column``.
-    """
+    """Read and validate one definition file."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise DefinitionError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes.", "Split it.")

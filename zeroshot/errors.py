@@ -253,17 +253,7 @@ class ServiceError(ZeroshotError):
 
 
 class Overloaded(ServiceError):
-    """There is more to do than the server takes on.
-
-    Parameters
-    ----------
-    message : str
-        What is full.
-    remedy : str
-        What to do.
-    retry_after_s : float
-        When it is worth trying again.
-    """
+    """There is more to do than the server takes on."""
 
     type = "overloaded"
 
@@ -291,19 +281,7 @@ class ClientError(ZeroshotError):
 
 
 class ServerProblem(ClientError):
-    """The server answered with a problem (RFC 9457).
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    slug : str
-        The end of the problem's type: "invalid-labels", "overloaded"...
-    detail : str
-        What was wrong and what to do, in the server's words.
-    field : str or None
-        The request field at fault.
-    """
+    """The server answered with a problem (RFC 9457)."""
 
     type = "server-problem"
 

@@ -11,20 +11,7 @@ class NewerFormat(sqlite3.DatabaseError):
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
-    """Bring a database to the newest form, or leave it as it was.
-
-    Parameters
-    ----------
-    connection : sqlite3.Connection
-        In autocommit mode. Another process may do the same at the same time.
-    migrations : sequence of str
-        Statements separated by semicolons; ``user_version`` says how many of them a file has had.
-
-    Raises
-    ------
-    NewerFormat
-        If the file has had more than there are.
-    """
+    """Bring a database to the newest form, or leave it as it was."""
     (done,) = connection.execute("PRAGMA user_version").fetchone()
     if done > len(migrations):
         raise NewerFormat(f"it has format {done}, from a newer version")

@@ -21,18 +21,7 @@ def architecture_names() -> set[str]:
 
 @lru_cache(maxsize=1)
 def zero_shot_metadata() -> Any:
-    """Run open_clip's ``zero_shot_metadata.py`` on its own: class names and templates.
-
-    Returns
-    -------
-    module
-        With ``IMAGENET_CLASSNAMES``, ``OPENAI_IMAGENET_TEMPLATES`` and ``SIMPLE_IMAGENET_TEMPLATES``.
-
-    Raises
-    ------
-    ModelUnavailable
-        If open_clip is not installed.
-    """
+    """Run open_clip's ``zero_shot_metadata.py`` on its own: class names and templates."""
     folder = _folder()
     if folder is None:
         raise ModelUnavailable("open_clip is not installed.", "Run: pip install open_clip_torch")

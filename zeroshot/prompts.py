@@ -83,23 +83,7 @@ class TemplateSetFile(BaseModel):
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Validate templates.
-
-    Parameters
-    ----------
-    templates : sequence of str
-        Sentences with one ``{}`` each.
-
-    Returns
-    -------
-    tuple of str
-        The same templates.
-
-    Raises
-    ------
-    TemplateError
-        If there are none or too many, or one has no ``{}``, several, or is too long.
-    """
+    """Validate templates."""
     if not templates:
         raise TemplateError(
             "There are no templates.", "Give at least one, such as 'a photo of a {}.'.", field="templates"
@@ -172,11 +156,5 @@ def load_templates(templates: Templates, *, files: bool = True) -> TemplateSet:
 
 
 def template_set_names() -> list[str]:
-    """Names of the shipped template sets.
-
-    Returns
-    -------
-    list of str
-        Sorted names.
-    """
+    """Names of the shipped template sets."""
     return shipped("templates")

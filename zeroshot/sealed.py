@@ -11,18 +11,7 @@ CHECK_BYTES = 4
 
 
 def seal(vector: npt.NDArray[np.float32]) -> bytes:
-    """Put a vector into bytes.
-
-    Parameters
-    ----------
-    vector : ndarray of float32, shape (dim,)
-        Any vector.
-
-    Returns
-    -------
-    bytes
-        Little-endian floats and a checksum.
-    """
+    """Put a vector into bytes."""
     content = vector.astype("<f4").tobytes()
     return content + _check(content)
 
@@ -54,18 +43,7 @@ def unseal(sealed: bytes) -> npt.NDArray[np.float32] | None:
 
 
 def is_sound(sealed: bytes) -> bool:
-    """Say whether a sealed vector is as it was.
-
-    Parameters
-    ----------
-    sealed : bytes
-        What ``seal`` gave, or what became of it.
-
-    Returns
-    -------
-    bool
-        False if a bit is not as it was.
-    """
+    """Say whether a sealed vector is as it was."""
     return sealed[-CHECK_BYTES:] == _check(memoryview(sealed)[:-CHECK_BYTES])
 
 

@@ -90,21 +90,6 @@ def load_settings(env_file: Path | None = None) -> Settings:
     """Read the settings from the environment and, where one is named, from a file.
 
     No file is read for being there: a folder of images may come from anyone.
-
-    Parameters
-    ----------
-    env_file : Path or None
-        Lines of ``ZEROSHOT_NAME=value``; what the environment sets wins.
-
-    Returns
-    -------
-    Settings
-        Validated, immutable settings.
-
-    Raises
-    ------
-    OptionError
-        If a variable's value is out of its range, or the file cannot be read; the message names it.
     """
     try:
         return Settings(_env_file=env_file, _env_file_encoding="utf-8")

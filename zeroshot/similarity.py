@@ -12,18 +12,6 @@ def cosine_similarities(vectors: npt.NDArray[np.float32], matrix: npt.NDArray[np
     """Multiply unit vectors: one image on one thread, since more would wait for the encoder's.
 
     ONNX Runtime's threads spin for a while after an image, and OpenBLAS's would share the cores with them.
-
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (n, dim)
-        Images.
-    matrix : ndarray of float32, shape (k, dim)
-        Texts, or other images.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, k)
-        vectors @ matrix.T
     """
     if len(vectors) != 1 or matrix.size <= _SINGLE_THREADED_BLAS:
         return vectors @ matrix.T

@@ -36,25 +36,7 @@ _LONGEST_WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class Call(Generic[ResultT]):
-    """One request.
-
-    Parameters
-    ----------
-    method : str
-        GET, POST...
-    path : str
-        Below the server's address.
-    read : callable
-        Makes the result of an answer that is no problem.
-    body : object
-        Sent as JSON; nothing when None.
-    content : bytes or None
-        Sent as it is, instead.
-    content_type : str
-        Of `content`.
-    is_repeatable : bool
-        Whether sending it twice does what sending it once does, so that a broken connection is tried again.
-    """
+    """One request."""
 
     method: str
     path: str
@@ -72,39 +54,14 @@ class Call(Generic[ResultT]):
 
 
 def wait_s(attempt: int, answer: httpx.Response | None) -> float:
-    """How long to wait before the next attempt.
-
-    Parameters
-    ----------
-    attempt : int
-        Which has failed, from 0.
-    answer : httpx.Response or None
-        What the server said; None if there was no connection.
-
-    Returns
-    -------
-    float
-        Seconds: what ``Retry-After`` says, else twice as long each time; up to a quarter more, so that not all come
-        back at once.
-    """
+    """How long to wait before the next attempt."""
     said = "" if answer is None else answer.headers.get("retry-after", "")
     seconds = float(said) if said.isdecimal() else 0.25 * 2**attempt
     return min(seconds, _LONGEST_WAIT_S) * random.uniform(1.0, 1.25)  # noqa: S311
 
 
 def problem_of(answer: httpx.Response) -> ServerProblem:
-    """Make an error of an answer that is one.
-
-    Parameters
-    ----------
-    answer : httpx.Response
-        With a status of 400 or more.
-
-    Returns
-    -------
-    ServerProblem
-        In the server's words, where it speaks RFC 9457.
-    """
+    """Make an error of an answer that is one."""
     try:
         body = answer.json()
         return _problem(body)
@@ -222,23 +179,7 @@ def read_label_set(data: Any) -> LabelSet:
 
 
 def encode(image: Picture) -> str:
-    """Put a picture into JSON.
-
-    Parameters
-    ----------
-    image : Picture
-        A path's file is read here; a URL is left to the server.
-
-    Returns
-    -------
-    str
-        Base64, a data URI or a URL.
-
-    Raises
-    ------
-    ImageNotFound
-        If a path cannot be read.
-    """
+    """Put a picture into JSON."""
     if isinstance(image, str) and (image[:5].lower() == "data:" or is_url(image)):
         return image
     if isinstance(image, (str, Path)):

@@ -78,32 +78,7 @@ class Encoder(Protocol):
 
 
 class TwoTowerEncoder(ABC):
-    """The common half of every encoder; a subclass adds its two towers and its tokenizer.
-
-    Parameters
-    ----------
-    spec : str
-        The model spec it was loaded from.
-    dim : int
-        Length of a vector.
-    logit_scale : float
-        See `Encoder`.
-    logit_bias : float or None
-        See `Encoder`.
-    preprocessing : Preprocessing
-        See `Encoder`.
-    template_set : str
-        See `Encoder`.
-    context_length : int
-        See `TextLimits`.
-    batch_size : int
-        Images or texts given to a tower at once.
-
-    Raises
-    ------
-    OptionError
-        If `batch_size` is below 1.
-    """
+    """The common half of every encoder; a subclass adds its two towers and its tokenizer."""
 
     tokens_per_batch: ClassVar[int] = 2048
     """Texts share a batch up to this many tokens, so that many short texts fill the machine as few long ones do."""
@@ -144,47 +119,13 @@ class TwoTowerEncoder(ABC):
         self.batch_size = batch_size
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
-        """Embed preprocessed pictures.
-
-        Parameters
-        ----------
-        pixels : ndarray of float32, shape (n, 3, height, width)
-            Rows of ``preprocessing(image)``.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Raises
-        ------
-        ModelCorrupt
-            If the tower answers with NaN, infinity or a zero vector.
-        """
+        """Embed preprocessed pictures."""
         starts = range(0, len(pixels), self.batch_size)
         rows = [self._run("image", self._image_tower, pixels[i : i + self.batch_size]) for i in starts]
         return self._unit(rows)
 
     def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
-        """Embed images.
-
-        Parameters
-        ----------
-        images : sequence of PIL.Image.Image
-            Any sizes and modes; each is converted to upright RGB as ``zeroshot.images.load`` does it.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Raises
-        ------
-        ImageUnreadable
-            If an image cannot be converted.
-        ModelCorrupt
-            If the tower answers with NaN, infinity or a zero vector.
-        """
+        """Embed images."""
         rows = []
         for start in range(0, len(images), self.batch_size):
             batch = [self.preprocessing(image) for image in images[start : start + self.batch_size]]
@@ -196,53 +137,16 @@ class TwoTowerEncoder(ABC):
 
         Causal towers get texts packed, their common beginnings computed once (see ``prefix_tree``); other towers get
         batches of similar length.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Any texts; over-long ones are cut as the model's tokenizer cuts them, and a ``LabelWarning`` names them.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, dim)
-            Unit rows, in the order of `texts`.
-
-        Raises
-        ------
-        ModelCorrupt
-            If the tower answers with NaN, infinity or a zero vector.
         """
         warn_of_truncation(self, texts)
         return self._encode_token_ids(self._tokenize(texts))
 
     def count_tokens(self, texts: Sequence[str]) -> int:
-        """Count the tokens that texts are read as.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Any texts.
-
-        Returns
-        -------
-        int
-            Of all together, special ones included; over-long texts are cut first.
-        """
+        """Count the tokens that texts are read as."""
         return sum(len(ids) for ids in self._tokenize(texts))
 
     def cuts(self, texts: Sequence[str]) -> list[bool]:
-        """Tell which texts are longer than the context, or end early, so that what follows changes nothing.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            n texts.
-
-        Returns
-        -------
-        list of bool
-            One per text.
-        """
+        """Tell which texts are longer than the context, or end early, so that what follows changes nothing."""
         short = self.context_length - _SPECIAL_TOKENS
         return [not _is_plain(text, short) and self._cuts(text) for text in texts]
 

@@ -27,29 +27,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model without loading it; None where nothing was published.
-
-    Parameters
-    ----------
-    spec : str
-        What ``--model`` takes.
-    mparams : float or None
-        Parameters, in millions.
-    gflops : float or None
-        GFLOPs of one image and one text.
-    imagenet : float or None
-        Zero-shot top-1 on ImageNet-1k, in [0, 1].
-    average_38 : float or None
-        Average over open_clip's 38 datasets, in [0, 1].
-    licence : str
-        The licence of the weights, to be checked at its source; "see its card" where it is not known here.
-    commercial_use : bool
-        Whether the licence permits commercial use; False where it is not known here.
-    multilingual : bool
-        Whether its text tower was trained in many languages.
-    source : str
-        Which of open_clip's documents the figures are from, separated by commas; empty when nothing was published.
-    """
+    """What is known of a model without loading it; None where nothing was published."""
 
     spec: str
     mparams: float | None
@@ -69,14 +47,7 @@ class ModelFacts:
 
 
 def published_models() -> list[ModelFacts]:
-    """List the models with published results, each under the name it was published; imports nothing heavy.
-
-    Returns
-    -------
-    list of ModelFacts
-        Highest ImageNet figure first; of equals, those free for commercial use first, then the higher average, then
-        by spec.
-    """
+    """List the models with published results, each under the name it was published; imports nothing heavy."""
     facts = [_facts(row["architecture"], row["tag"]) for row in _read("results.csv")]
     return sorted(
         facts, key=lambda it: (-(it.imagenet or 0), not it.commercial_use, -(it.average_38 or 0), it.spec.lower())
@@ -88,11 +59,6 @@ def all_models() -> list[ModelFacts]:
 
     A tag that has results under an architecture has them under its "-quickgelu" twin too, and the other way round: the
     weights are the same.
-
-    Returns
-    -------
-    list of ModelFacts
-        In the registry's order.
     """
     from zeroshot.encoders.openclip_api import pretrained
 

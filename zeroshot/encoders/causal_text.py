@@ -14,16 +14,6 @@ def causal_text_tower(model: Any) -> Any:
 
     That holds for causal towers pooled there; not for those that attend both ways (SigLIP, MobileCLIP), append a class
     token (CoCa), pool elsewhere, or are not open_clip's own (Hugging Face encoders).
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        An open_clip model.
-
-    Returns
-    -------
-    torch.nn.Module or None
-        The model itself or its ``text``; None where the texts need their full length.
     """
     tower = getattr(model, "text", None)
     if tower is None:
@@ -36,20 +26,7 @@ def causal_text_tower(model: Any) -> Any:
 
 
 def pooled_position(row: list[int], tower: Any) -> int:
-    """Find where ``open_clip.transformer.text_global_pool`` reads a text's vector.
-
-    Parameters
-    ----------
-    row : list of int
-        Token ids.
-    tower : torch.nn.Module
-        As ``causal_text_tower`` finds it.
-
-    Returns
-    -------
-    int
-        A position in `row`.
-    """
+    """Find where ``open_clip.transformer.text_global_pool`` reads a text's vector."""
     kind, end = pooling(tower)
     if kind == "eos":
         return row.index(end) if end in row else 0
@@ -57,31 +34,14 @@ def pooled_position(row: list[int], tower: Any) -> int:
 
 
 def pooling(tower: Any) -> tuple[str, int | None]:
-    """Say how a causal tower finds the position that it reads.
-
-    Parameters
-    ----------
-    tower : torch.nn.Module
-        As ``causal_text_tower`` finds it.
-
-    Returns
-    -------
-    (str, int or None)
-        "eos" and that token's id, or "argmax" and None.
-    """
+    """Say how a causal tower finds the position that it reads."""
     whole = hasattr(tower, "text_pool_type")  # a CLIP whose text tower has no module of its own
     kind = tower.text_pool_type if whole else tower.pool_type
     return ("eos", int(tower.text_eos_id if whole else tower.eos_id)) if kind == "eos" else ("argmax", None)
 
 
 class PackedTextTower(torch.nn.Module):
-    """A causal text tower's forward over packed texts: ``CLIP.encode_text`` with any positions and any mask.
-
-    Parameters
-    ----------
-    tower : torch.nn.Module
-        The module with the text tower's parts, as ``causal_text_tower`` finds it.
-    """
+    """A causal text tower's forward over packed texts: ``CLIP.encode_text`` with any positions and any mask."""
 
     def __init__(self, tower: Any) -> None:
         super().__init__()
@@ -90,24 +50,7 @@ class PackedTextTower(torch.nn.Module):
     def forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, leaves: torch.Tensor
     ) -> torch.Tensor:
-        """Embed packed texts.
-
-        Parameters
-        ----------
-        tokens : torch.Tensor of int64, shape (n,)
-            Token of each node.
-        positions : torch.Tensor of int64, shape (n,)
-            Position of each node.
-        visible : torch.Tensor of bool, shape (n, n)
-            Whether the row's node may attend to the column's.
-        leaves : torch.Tensor of int64, shape (m,)
-            Node of each text's last token.
-
-        Returns
-        -------
-        torch.Tensor, shape (m, dim)
-            One row per text, any norm.
-        """
+        """Embed packed texts."""
         tower: Any = self.tower
         dtype = tower.transformer.get_cast_dtype()
         mask = torch.zeros_like(visible, dtype=dtype).masked_fill(~visible, float("-inf"))

@@ -24,33 +24,7 @@ _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is built, and what is loaded into it.
-
-    Parameters
-    ----------
-    spec : str
-        As the user wrote it.
-    name : str
-        Architecture, folder or repository: what messages and exports call it.
-    model_config : dict
-        open_clip's model configuration, whole.
-    preprocessing : dict
-        open_clip's preprocessing, whole; or for ``Preprocessing.from_dict`` where `is_hugging_face`.
-    weights : tuple of Path
-        On this machine; several are parts of one checkpoint.
-    tokenizer : TokenizerConfig
-        How texts become tokens.
-    tokenizer_folder : Path or None
-        Where the tokenizer's files are; None for the hub, or for open_clip's own.
-    text_tower : dict or None
-        Configuration of a text tower of ``transformers``, where the model has one.
-    is_hugging_face : bool
-        Whether it is a ``CLIPModel`` of ``transformers``.
-    trust_remote_code : bool
-        Whether the user allows code that comes with the tokenizer.
-    notes : tuple of str
-        What the user is to be told.
-    """
+    """What is built, and what is loaded into it."""
 
     spec: str
     name: str
@@ -81,35 +55,7 @@ def of_definition(
     tokenizer_folder: Path | None = None,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
-    """Put a definition and its weights together; nothing in a configuration names another place or runs code.
-
-    Parameters
-    ----------
-    spec : str
-        As the user wrote it.
-    definition : Definition
-        The model without weights.
-    weights : tuple of Path
-        On this machine.
-    tokenizer_folder : Path or None
-        Where the tokenizer's files are; None for the hub, or for open_clip's own.
-    trust_remote_code : bool
-        Whether the user allows code that comes with the tokenizer.
-
-    Returns
-    -------
-    Checkpoint
-        Whole.
-
-    Raises
-    ------
-    ModelCorrupt
-        If the configuration is not usable.
-    ModelError
-        If its text tower needs code of its own.
-    ModelUnavailable
-        If its text tower's configuration is not here and cannot be downloaded.
-    """
+    """Put a definition and its weights together; nothing in a configuration names another place or runs code."""
     where = f"The configuration of {definition.name}"
     check_model_config(definition.model_config, where)
     text_config = definition.model_config["text_cfg"]
@@ -154,33 +100,7 @@ def _text_tower(spec: str, repository: str) -> Path:
 
 
 def of_clip_model(spec: str, folder: Path, weights: tuple[Path, ...], *, name: str | None = None) -> Checkpoint:
-    """Read a ``CLIPModel`` of transformers; what its folder does not say is CLIP's own, and is told.
-
-    Parameters
-    ----------
-    spec : str
-        As the user wrote it.
-    folder : Path
-        With config.json.
-    weights : tuple of Path
-        One file, or the parts of one checkpoint.
-    name : str or None
-        What messages call it; the folder when None.
-
-    Returns
-    -------
-    Checkpoint
-        Whole.
-
-    Raises
-    ------
-    ModelCorrupt
-        If a file is damaged.
-    ModelError
-        If it is of another kind.
-    ModelUnavailable
-        If its tokenizer is missing and not CLIP's.
-    """
+    """Read a ``CLIPModel`` of transformers; what its folder does not say is CLIP's own, and is told."""
     config = hugging_face_clip.model_config(read_json(folder / hugging_face_clip.CONFIG), str(folder / "config.json"))
     for path in weights:
         weights_file(path, spec)
@@ -212,27 +132,7 @@ def of_clip_model(spec: str, folder: Path, weights: tuple[Path, ...], *, name: s
 
 
 def weights_file(path: Path, spec: str) -> Path:
-    """Refuse what cannot be a checkpoint; what a failed download leaves behind is named.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    spec : str
-        For messages.
-
-    Returns
-    -------
-    Path
-        `path` as it is.
-
-    Raises
-    ------
-    ModelUnavailable
-        If there is no such file.
-    ModelCorrupt
-        If it is not weights.
-    """
+    """Refuse what cannot be a checkpoint; what a failed download leaves behind is named."""
     if not path_exists(path):
         found = "is not a file" if path_exists(path, folder=None) else "does not exist"
         raise ModelUnavailable(f"{path} {found}.", f"Check the path in {quote(spec)}.", field="model")

@@ -32,32 +32,7 @@ _OPEN_CLIP_WEIGHTS = (
 
 
 def resolve(spec: str, *, trust_remote_code: bool = False) -> Checkpoint:
-    """Find out what a spec names, and have its weights on this machine.
-
-    Parameters
-    ----------
-    spec : str
-        ``ARCH:TAG``, ``ARCH:TAG@/path/to/weights``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or
-        ``local-dir:/path``.
-    trust_remote_code : bool
-        Whether code that comes with a tokenizer may run: the user's own word, never a configuration's.
-
-    Returns
-    -------
-    Checkpoint
-        Whole.
-
-    Raises
-    ------
-    UnknownModel
-        If the architecture or the tag is not open_clip's.
-    ModelUnavailable
-        If the weights are not on this machine and cannot be downloaded.
-    ModelCorrupt
-        If a file is there but is not weights, or its configuration is not usable.
-    ModelError
-        If the model needs code of its own, or is of a kind that is not read.
-    """
+    """Find out what a spec names, and have its weights on this machine."""
     scheme, _, rest = spec.partition(":")
     if scheme == "local-dir":
         return _local_directory(spec, rest, trust_remote_code=trust_remote_code)

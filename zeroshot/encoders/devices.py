@@ -10,23 +10,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
 def choose_device(device: str) -> torch.device:
-    """Choose a device.
-
-    Parameters
-    ----------
-    device : str
-        "auto" (cuda, else mps, else cpu), or any torch device.
-
-    Returns
-    -------
-    torch.device
-        One that is usable here.
-
-    Raises
-    ------
-    OptionError
-        If it is not.
-    """
+    """Choose a device."""
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -44,25 +28,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Choose a precision.
-
-    Parameters
-    ----------
-    precision : str
-        One of `PRECISIONS`.
-    device : torch.device
-        "auto" is fp32 on a CPU, bf16 or fp16 elsewhere.
-
-    Returns
-    -------
-    str
-        "fp32", "fp16" or "bf16".
-
-    Raises
-    ------
-    OptionError
-        If there is no such precision.
-    """
+    """Choose a precision."""
     if precision not in PRECISIONS:
         raise OptionError(
             f"precision={precision!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.", field="precision"

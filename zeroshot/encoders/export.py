@@ -39,21 +39,7 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How close an exported model is to its original.
-
-    Parameters
-    ----------
-    directory : Path
-        The model directory.
-    precision : str
-        "fp32" or "int8".
-    bytes : int
-        Size of all its files.
-    image_cosines : ndarray of float32, shape (pictures,)
-        Cosine of each picture's two embeddings.
-    text_cosines : ndarray of float32, shape (texts,)
-        Cosine of each text's two embeddings.
-    """
+    """How close an exported model is to its original."""
 
     directory: Path
     precision: str
@@ -73,34 +59,6 @@ def export(
     """Write a model directory and compare it with the original.
 
     The directory appears whole or not at all.
-
-    Parameters
-    ----------
-    encoder : OpenClipEncoder
-        On the CPU, in fp32.
-    directory : str or Path
-        Must not exist, or be empty.
-    pictures : sequence of str or Path
-        Real pictures to compare on.
-    precision : {"fp32", "int8"}
-        "int8" quantises the image tower's matrix products dynamically (activations per picture, weights per column,
-        in seven bits); the text tower, whose vectors are kept anyway, stays fp32.
-    on_progress : callable
-        Called with a line of text at each step.
-
-    Returns
-    -------
-    ExportReport
-        The comparison.
-
-    Raises
-    ------
-    OptionError
-        If `precision` is unknown, `directory` is taken, or there are no pictures.
-    ModelUnavailable
-        If the packages for exporting are not installed.
-    ModelError
-        If the model cannot be exported, or the export differs from the original by more than `FLOOR` allows.
     """
     target = Path(directory)
     _check(encoder, target, precision, pictures)

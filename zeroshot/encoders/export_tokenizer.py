@@ -18,25 +18,7 @@ from zeroshot.errors import ModelError
 
 
 def write_tokenizer(encoder: OpenClipEncoder, path: Path) -> dict[str, Any]:
-    """Write tokenizer.json.
-
-    Parameters
-    ----------
-    encoder : OpenClipEncoder
-        Whose tokenizer it is.
-    path : Path
-        The file to write.
-
-    Returns
-    -------
-    dict
-        The manifest's facts that go with it: context length, padding, end token and text cleaning.
-
-    Raises
-    ------
-    ModelError
-        If the tokenizer has no such form.
-    """
+    """Write tokenizer.json."""
     facts: dict[str, Any] = {"context_length": encoder.context_length, "pad_to_context": not encoder.causal_texts}
     if isinstance(encoder.tokenizer, HuggingFaceClipTokenizer):
         encoder.tokenizer.save(path)

@@ -39,20 +39,7 @@ def is_repository(name: object) -> bool:
 
 
 def cached(repository: str, names: Sequence[str]) -> Path | None:
-    """Find the first of some files that the cache has.
-
-    Parameters
-    ----------
-    repository : str
-        ORG/NAME.
-    names : sequence of str
-        The first one that is there is taken.
-
-    Returns
-    -------
-    Path or None
-        None where none is there.
-    """
+    """Find the first of some files that the cache has."""
     for name in names:
         found = try_to_load_from_cache(repository, name)
         if isinstance(found, str):
@@ -61,27 +48,7 @@ def cached(repository: str, names: Sequence[str]) -> Path | None:
 
 
 def file(spec: str, repository: str, name: str) -> Path:
-    """Find or download one file.
-
-    Parameters
-    ----------
-    spec : str
-        For messages.
-    repository : str
-        ORG/NAME.
-    name : str
-        The file.
-
-    Returns
-    -------
-    Path
-        In the cache.
-
-    Raises
-    ------
-    ModelUnavailable
-        If it is not in the cache and cannot be downloaded.
-    """
+    """Find or download one file."""
     if (known := cached(repository, [name])) is not None:
         return known
     try:
@@ -91,27 +58,7 @@ def file(spec: str, repository: str, name: str) -> Path:
 
 
 def optional_file(spec: str, repository: str, name: str) -> Path | None:
-    """Find or download a file that not every repository has.
-
-    Parameters
-    ----------
-    spec : str
-        For messages.
-    repository : str
-        ORG/NAME.
-    name : str
-        The file.
-
-    Returns
-    -------
-    Path or None
-        None where the repository has no such file, or it is not in the cache and the hub is switched off.
-
-    Raises
-    ------
-    ModelUnavailable
-        If it cannot be found out whether there is one.
-    """
+    """Find or download a file that not every repository has."""
     if (known := cached(repository, [name])) is not None:
         return known
     if try_to_load_from_cache(repository, name) is _CACHED_NO_EXIST or hub.is_offline_mode():
@@ -137,29 +84,7 @@ def _download(spec: str, repository: str, name: str) -> Path:
 
 
 def folder(spec: str, repository: str, patterns: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
-    """Find or download a repository's files of some patterns.
-
-    Parameters
-    ----------
-    spec : str
-        For messages.
-    repository : str
-        ORG/NAME.
-    patterns : sequence of str
-        For example ``*.json``.
-    is_complete : callable
-        Says of a folder whether it has what is needed: a cache may hold one file of many.
-
-    Returns
-    -------
-    Path
-        The snapshot's folder.
-
-    Raises
-    ------
-    ModelUnavailable
-        If they are not in the cache and cannot be downloaded.
-    """
+    """Find or download a repository's files of some patterns."""
     looked_for = f"{', '.join(patterns)} of {repository}"
     try:
         local = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
@@ -175,42 +100,14 @@ def folder(spec: str, repository: str, patterns: Sequence[str], is_complete: Cal
 
 
 def require_hub(spec: str, looked_for: str) -> None:
-    """Fail at once where the hub is switched off or does not answer.
-
-    Parameters
-    ----------
-    spec : str
-        For the message.
-    looked_for : str
-        What is to be downloaded.
-
-    Raises
-    ------
-    ModelUnavailable
-        If it cannot be.
-    """
+    """Fail at once where the hub is switched off or does not answer."""
     if hub.is_offline_mode():
         raise unavailable(spec, looked_for, "HF_HUB_OFFLINE is set")
     require_host(spec, looked_for, hub.ENDPOINT)
 
 
 def require_host(spec: str, looked_for: str, url: str) -> None:
-    """Fail at once where a host does not answer; a proxy is left to answer for itself.
-
-    Parameters
-    ----------
-    spec : str
-        For the message.
-    looked_for : str
-        What is to be downloaded.
-    url : str
-        From where.
-
-    Raises
-    ------
-    ModelUnavailable
-        If the host cannot be reached within seconds.
-    """
+    """Fail at once where a host does not answer; a proxy is left to answer for itself."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     address = urlparse(url)
@@ -222,22 +119,7 @@ def require_host(spec: str, looked_for: str, url: str) -> None:
 
 
 def unavailable(spec: str, looked_for: str, reason: str) -> ModelUnavailable:
-    """The error for what is neither here nor to be had.
-
-    Parameters
-    ----------
-    spec : str
-        What the user asked for.
-    looked_for : str
-        What of it is missing.
-    reason : str
-        Why it cannot be downloaded.
-
-    Returns
-    -------
-    ModelUnavailable
-        To be raised.
-    """
+    """The error for what is neither here nor to be had."""
     return ModelUnavailable(
         f"{spec} is not on this machine: looked for {looked_for} in {hub.HF_HUB_CACHE}, and it cannot be downloaded "
         f"({quote(reason, limit=160)}).",

@@ -42,25 +42,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def model_config(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """Put config.json into open_clip's terms.
-
-    Parameters
-    ----------
-    config : dict
-        What config.json holds.
-    where : str
-        For messages.
-
-    Returns
-    -------
-    dict
-        A model configuration of open_clip.
-
-    Raises
-    ------
-    ModelError
-        If it is not of a CLIP model, or of one that open_clip has no form of.
-    """
+    """Put config.json into open_clip's terms."""
     if config.get("model_type") != "clip":
         raise ModelError(
             f"{where} is of a model of type {quote(config.get('model_type'))}; of Hugging Face's own checkpoints, "
@@ -116,25 +98,7 @@ def model_config(config: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def preprocessing(path: Path | None, image_size: int) -> dict[str, Any]:
-    """Put preprocessor_config.json into the fields of ``Preprocessing``.
-
-    Parameters
-    ----------
-    path : Path or None
-        The file; None takes what ``CLIPImageProcessor`` does by default, at the model's size.
-    image_size : int
-        Side of the model's input, in pixels.
-
-    Returns
-    -------
-    dict
-        For ``Preprocessing.from_dict``.
-
-    Raises
-    ------
-    ModelError
-        If it does something that this program does not.
-    """
+    """Put preprocessor_config.json into the fields of ``Preprocessing``."""
     config = {} if path is None else read_json(path)
     try:
         found = _preprocessing(config, image_size)
@@ -204,23 +168,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def part_names(index: Path) -> list[str]:
-    """Names of the files that an index of a checkpoint in parts lists, each beside it.
-
-    Parameters
-    ----------
-    index : Path
-        For example model.safetensors.index.json.
-
-    Returns
-    -------
-    list of str
-        Each once.
-
-    Raises
-    ------
-    ModelCorrupt
-        If it lists none, or one that is not beside it.
-    """
+    """Names of the files that an index of a checkpoint in parts lists, each beside it."""
     listed = read_json(index).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
     if not names or any(Path(name).name != name for name in names):
@@ -229,18 +177,7 @@ def part_names(index: Path) -> list[str]:
 
 
 def read_weights(paths: Iterable[Path]) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's files, of which no pickle can run code.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        One file, or the parts of one checkpoint.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        Names as they are in the files.
-    """
+    """Read a checkpoint's files, of which no pickle can run code."""
     tensors: dict[str, torch.Tensor] = {}
     for path in paths:
         if path.suffix == ".safetensors":
@@ -253,18 +190,7 @@ def read_weights(paths: Iterable[Path]) -> dict[str, torch.Tensor]:
 
 
 def to_open_clip(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename a ``CLIPModel``'s tensors to open_clip's.
-
-    Parameters
-    ----------
-    tensors : mapping of str to torch.Tensor
-        A state dict.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        Projections are transposed, and query, key and value are one.
-    """
+    """Rename a ``CLIPModel``'s tensors to open_clip's."""
     result: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         tower, _, rest = name.partition(".")

@@ -34,19 +34,7 @@ _CLEANINGS = ("canonicalize", "lower", "whitespace")
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """How a model's texts become tokens.
-
-    Parameters
-    ----------
-    context_length : int
-        Most tokens of a text, special ones included.
-    name : str or None
-        Repository of a ``transformers`` tokenizer; None for open_clip's own, CLIP's.
-    mode : str or None
-        open_clip's ``tokenizer_mode``.
-    options : dict
-        Of the tokenizer.
-    """
+    """How a model's texts become tokens."""
 
     context_length: int
     name: str | None = None
@@ -55,23 +43,7 @@ class TokenizerConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        What it holds.
-
-    Raises
-    ------
-    ModelCorrupt
-        If it is not a JSON object, or larger than 8 MB.
-    """
+    """Read a JSON object."""
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes")
@@ -94,20 +66,7 @@ def path_exists(path: Path, *, folder: bool | None = False) -> bool:
 
 
 def check_model_config(config: dict[str, Any], where: str) -> None:
-    """Refuse a configuration that names another place than a model's own files.
-
-    Parameters
-    ----------
-    config : dict
-        With ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
-    where : str
-        For messages.
-
-    Raises
-    ------
-    ModelCorrupt
-        If a part is missing, or a name in it is a path or an address.
-    """
+    """Refuse a configuration that names another place than a model's own files."""
     for part in ("vision_cfg", "text_cfg"):
         if not isinstance(config.get(part), dict):
             raise ModelCorrupt(f"{where} has no {part}.", "Download or export the model again.", field="model")
@@ -133,29 +92,7 @@ def check_model_config(config: dict[str, Any], where: str) -> None:
 def tokenizer_config(
     text_config: dict[str, Any], where: str, default_length: int, *, trust_remote_code: bool
 ) -> tuple[TokenizerConfig, list[str]]:
-    """Read how texts become tokens; a wish to run code is not granted by a configuration.
-
-    Parameters
-    ----------
-    text_config : dict
-        A model configuration's ``text_cfg``.
-    where : str
-        For messages.
-    default_length : int
-        Context length where none is named.
-    trust_remote_code : bool
-        Whether the user, not the configuration, allows a model's own code.
-
-    Returns
-    -------
-    (TokenizerConfig, list of str)
-        And what the user is to be told.
-
-    Raises
-    ------
-    ModelCorrupt
-        If an option is not one of a tokenizer's.
-    """
+    """Read how texts become tokens; a wish to run code is not granted by a configuration."""
     options = text_config.get("tokenizer_kwargs") or {}
     if not isinstance(options, dict):
         raise ModelCorrupt(
@@ -189,25 +126,7 @@ def tokenizer_config(
 
 
 def contained(folder: Path, path: Path) -> Path:
-    """A file of a model's folder, which no link leads out of; in the hub's cache, links to its own blobs are the rule.
-
-    Parameters
-    ----------
-    folder : Path
-        The model's.
-    path : Path
-        A file in it.
-
-    Returns
-    -------
-    Path
-        `path` as it is.
-
-    Raises
-    ------
-    ModelCorrupt
-        If it leads elsewhere.
-    """
+    """A file of a model's folder, out of which no link may lead; in the hub's cache links to its blobs may."""
     home, target = folder.resolve(), path.resolve()
     homes = [home]
     if home.parent.name == "snapshots":  # <repository>/snapshots/<revision>, with links to <repository>/blobs

@@ -30,41 +30,7 @@ _FINGERPRINT = 1  # what is hashed, and how: a model directory's vectors did not
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What ``config.json`` holds.
-
-    Parameters
-    ----------
-    name : str
-        The model spec the directory was made from.
-    dim : int
-        Length of a vector.
-    logit_scale : float
-        Multiplies cosines before the softmax (already exponentiated).
-    logit_bias : float or None
-        Added after `logit_scale` for sigmoid-trained models.
-    template_set : str
-        Recommended template set.
-    preprocessing : Preprocessing
-        What ``image.onnx`` expects.
-    context_length : int
-        Most tokens of a text, special tokens included.
-    pad_id : int
-        Token that fills a batch's shorter texts.
-    pad_to_context : bool
-        Whether texts must be padded to `context_length` rather than to the batch's longest.
-    end_id : int or None
-        Token at which a causal text tower reads a text's vector; what follows it is dropped.
-    text_cleaning : {"none", "whitespace", "lower", "canonicalize"}
-        What is done to a text before it is tokenised; see ``zeroshot.encoders.cleaning``.
-    one_image_at_a_time : bool
-        Whether pictures must not share a run, because dynamic quantisation would scale them together.
-    precision : str
-        "fp32" or "int8" (image tower).
-    made_with : dict of str to str
-        Versions of the packages that wrote it.
-    files : dict of str to str
-        sha256, in hex, of every other file.
-    """
+    """What ``config.json`` holds."""
 
     name: str
     dim: int
@@ -91,20 +57,7 @@ class ModelConfig:
 
 
 def write_config(directory: Path, config: ModelConfig) -> ModelConfig:
-    """Hash the files of a finished model directory and write its manifest, atomically.
-
-    Parameters
-    ----------
-    directory : Path
-        Holds every other file already.
-    config : ModelConfig
-        Its ``files`` are replaced by the hashes found.
-
-    Returns
-    -------
-    ModelConfig
-        As written.
-    """
+    """Hash the files of a finished model directory and write its manifest, atomically."""
     names = sorted(p.name for p in directory.iterdir() if p.is_file() and p.name != MANIFEST and p.suffix != ".md")
     complete = ModelConfig(**{**vars(config), "files": {name: _sha256(directory / name) for name in names}})
     temporary = directory / f".{MANIFEST}.{os.getpid()}"
@@ -114,25 +67,7 @@ def write_config(directory: Path, config: ModelConfig) -> ModelConfig:
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """Read a model directory's manifest and check every file against it.
-
-    Parameters
-    ----------
-    directory : Path
-        The model directory.
-
-    Returns
-    -------
-    ModelConfig
-        The validated manifest.
-
-    Raises
-    ------
-    ModelUnavailable
-        If there is no such directory or it has no manifest.
-    ModelCorrupt
-        If the manifest is not of this format, or a file is missing or differs from its hash.
-    """
+    """Read a model directory's manifest and check every file against it."""
     manifest = directory / MANIFEST
     if not path_exists(manifest):
         raise ModelUnavailable(

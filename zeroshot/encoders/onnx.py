@@ -28,26 +28,6 @@ class OnnxEncoder(TwoTowerEncoder):
     """Serve a model directory on the CPU.
 
     Safe to call from several threads at once.
-
-    Parameters
-    ----------
-    directory : str or Path
-        A model directory: ``config.json``, ``image.onnx``, ``text.onnx``, ``tokenizer.json``.
-    spec : str or None
-        What to call it; ``onnx:DIRECTORY`` when None.
-    threads : int
-        CPU threads of each tower; 0 is every core this process may use.
-    batch_size : int
-        Pictures given to the tower at once.
-
-    Raises
-    ------
-    ModelUnavailable
-        If the directory or its manifest is not there.
-    ModelCorrupt
-        If a file is missing, damaged, or not what the manifest says.
-    OptionError
-        If `threads` is negative or `batch_size` below 1.
     """
 
     def __init__(

@@ -51,23 +51,7 @@ def uses_quick_gelu(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a TorchScript archive.
-
-    Parameters
-    ----------
-    path : Path
-        The archive.
-
-    Returns
-    -------
-    dict of str to torch.Tensor
-        The state dict.
-
-    Raises
-    ------
-    ModelCorrupt
-        If it is damaged, or holds anything but modules, tensors and plain values.
-    """
+    """Read the tensors of a TorchScript archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             root = next(name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))

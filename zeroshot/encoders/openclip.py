@@ -34,40 +34,6 @@ class OpenClipEncoder(TwoTowerEncoder):
     """Serve an open_clip architecture and its weights.
 
     Safe to call from several threads at once.
-
-    Parameters
-    ----------
-    spec : str
-        ``ARCH:TAG``, ``ARCH:TAG@/path/to/weights``, ``ARCH:/path/to/weights``, ``hf-hub:ORG/NAME`` or
-        ``local-dir:/path``.
-    device : str
-        "auto" (cuda, else mps, else cpu), or any torch device.
-    precision : {"auto", "fp32", "fp16", "bf16"}
-        "auto" is fp32 on a CPU; on a GPU bf16 where it is native, else fp16.
-    threads : int
-        CPU threads; 0 leaves torch's own choice.
-    batch_size : int
-        Images given to the tower at once.
-    trust_remote_code : bool
-        Whether Python code that comes with a model's tokenizer may run. A model's configuration cannot ask for it.
-
-    Raises
-    ------
-    UnknownModel
-        If the spec names no architecture or tag of open_clip.
-    ModelUnavailable
-        If the weights, or the tokenizer, are not on this machine and cannot be downloaded.
-    ModelCorrupt
-        If the weights are damaged or of another architecture.
-    ModelError
-        If the model needs code of its own, or is of a kind that is not read.
-    OptionError
-        If `device` or `precision` is not usable here.
-
-    Warns
-    -----
-    ModelWarning
-        If the model is not what its name alone suggests, or a file does not say how it was trained.
     """
 
     def __init__(
@@ -140,23 +106,7 @@ class OpenClipEncoder(TwoTowerEncoder):
         )
 
     def encode_tokens(self, token_ids: Sequence[Sequence[int]]) -> FloatArray:
-        """Embed texts that are token ids already.
-
-        Parameters
-        ----------
-        token_ids : sequence of sequence of int
-            Rows as open_clip's tokenizer gives them: special tokens included, padded to the context length.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Raises
-        ------
-        ModelCorrupt
-            If the tower answers with NaN, infinity or a zero vector.
-        """
+        """Embed texts that are token ids already."""
         return self._encode_token_ids(self._cut([list(row) for row in token_ids]))
 
     def _tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -194,25 +144,7 @@ class OpenClipEncoder(TwoTowerEncoder):
 
 
 def preprocessing_of(model: torch.nn.Module, checkpoint: Checkpoint) -> Preprocessing:
-    """Read a model's own preprocessing.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Built from the checkpoint.
-    checkpoint : Checkpoint
-        What it was built from.
-
-    Returns
-    -------
-    Preprocessing
-        As open_clip's inference transform, or transformers' image processor, would do it.
-
-    Raises
-    ------
-    ModelCorrupt
-        If the configuration is not usable.
-    """
+    """Read a model's own preprocessing."""
     if checkpoint.is_hugging_face:
         return Preprocessing.from_dict(checkpoint.preprocessing)
     config = openclip_api.preprocessing_of(model)

@@ -99,16 +99,6 @@ def decisive(model_config: Config) -> Config:
 
     Fields at open_clip's own default are left out, so that a default spelled out is no other model, and neither is a
     field that a later open_clip adds.
-
-    Parameters
-    ----------
-    model_config : dict
-        As in open_clip's ``model_configs``.
-
-    Returns
-    -------
-    dict
-        The same form.
     """
     defaults = {
         "vision_cfg": dataclasses.asdict(open_clip.CLIPVisionCfg()),
@@ -133,26 +123,7 @@ def build(
     device: torch.device,
     text_tower: Config | None = None,
 ) -> Any:
-    """Build a model as open_clip does, with random weights.
-
-    Parameters
-    ----------
-    model_config : dict
-        Whole: nothing is added but open_clip's own defaults.
-    preprocessing : dict
-        Whole as well.
-    precision : {"fp32", "fp16", "bf16"}
-        Of the weights.
-    device : torch.device
-        Where it is built.
-    text_tower : dict or None
-        Configuration of a text tower of ``transformers``: of what it names, nothing is read and nothing run.
-
-    Returns
-    -------
-    torch.nn.Module
-        In training mode.
-    """
+    """Build a model as open_clip does, with random weights."""
     with TemporaryDirectory(prefix="zeroshot-") as folder, _quiet():
         if text_tower is not None:
             (Path(folder) / "tower").mkdir()

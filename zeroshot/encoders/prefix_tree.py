@@ -20,21 +20,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Packed:
-    """Some texts, merged into one sequence of n nodes.
-
-    Parameters
-    ----------
-    members : list of int
-        Which texts these are.
-    tokens : ndarray of int64, shape (n,)
-        Token of each node.
-    positions : ndarray of int64, shape (n,)
-        Position of each node in its texts.
-    visible : ndarray of bool, shape (n, n)
-        Whether the row's node may attend to the column's.
-    leaves : ndarray of int64, shape (len(members),)
-        Node of each text's last token.
-    """
+    """Some texts, merged into one sequence of n nodes."""
 
     members: list[int]
     tokens: IntArray
@@ -44,20 +30,7 @@ class Packed:
 
 
 def pack(token_ids: Sequence[Sequence[int]], max_nodes: int) -> Iterator[Packed]:
-    """Merge texts with common beginnings.
-
-    Parameters
-    ----------
-    token_ids : sequence of sequence of int
-        Token ids of each text, none empty.
-    max_nodes : int
-        Most nodes of one sequence; a single longer text stands alone.
-
-    Yields
-    ------
-    Packed
-        Every text in exactly one.
-    """
+    """Merge texts with common beginnings."""
     order = sorted(range(len(token_ids)), key=lambda i: tuple(token_ids[i]))
     start = 0
     while start < len(order):

@@ -14,21 +14,7 @@ _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 @dataclass(frozen=True)
 class Definition:
-    """A model without weights.
-
-    Parameters
-    ----------
-    name : str
-        Architecture, folder or repository.
-    model_config : dict
-        open_clip's model configuration, whole.
-    preprocessing : dict
-        open_clip's preprocessing, whole.
-    tag : str or None
-        Tag whose publisher says so.
-    notes : tuple of str
-        What the user is to be told.
-    """
+    """A model without weights."""
 
     name: str
     model_config: dict[str, Any]
@@ -38,27 +24,7 @@ class Definition:
 
 
 def define(spec: str, architecture: str, tag: str | None) -> Definition:
-    """Say what an architecture is as a tag's publisher trained it: activation, preprocessing and all.
-
-    Parameters
-    ----------
-    spec : str
-        For messages.
-    architecture : str
-        One of open_clip's.
-    tag : str or None
-        None takes the architecture's and open_clip's own defaults, and tells where published weights differ from them.
-
-    Returns
-    -------
-    Definition
-        Without weights.
-
-    Raises
-    ------
-    UnknownModel
-        If there is no such architecture or tag.
-    """
+    """Say what an architecture is as a tag's publisher trained it: activation, preprocessing and all."""
     name = architecture_name(architecture)
     config = openclip_api.architecture(name) or {}
     if tag is None:
@@ -75,23 +41,7 @@ def define(spec: str, architecture: str, tag: str | None) -> Definition:
 
 
 def architecture_name(architecture: str) -> str:
-    """Give an architecture's name as open_clip lists it.
-
-    Parameters
-    ----------
-    architecture : str
-        A slash may stand for a hyphen: ViT-B/32.
-
-    Returns
-    -------
-    str
-        As it is listed.
-
-    Raises
-    ------
-    UnknownModel
-        If there is none.
-    """
+    """Give an architecture's name as open_clip lists it."""
     name = architecture.replace("/", "-")
     if openclip_api.architecture(name) is None:
         every = openclip_api.architectures()
@@ -105,22 +55,7 @@ def architecture_name(architecture: str) -> str:
 
 
 def no_tag(spec: str, name: str, tag: str) -> UnknownModel:
-    """The error for a spec that names no published weights.
-
-    Parameters
-    ----------
-    spec : str
-        As the user wrote it.
-    name : str
-        The architecture.
-    tag : str
-        What is no tag of it; may be empty.
-
-    Returns
-    -------
-    UnknownModel
-        To be raised.
-    """
+    """The error for a spec that names no published weights."""
     known = (
         ", ".join(f"{name}:{one}" for one in openclip_api.tags(name)) or "none are published; give a path to weights"
     )

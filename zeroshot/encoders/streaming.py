@@ -18,27 +18,7 @@ SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
 
 def encode_one(encoder: Encoder, source: ImageSource, *, limits: ImageLimits | None = None) -> FloatArray:
-    """Load and embed one picture in the calling thread.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Embeds the picture.
-    source : ImageSource
-        Whatever ``zeroshot.images.load`` takes.
-    limits : ImageLimits or None
-        Limits on the picture.
-
-    Returns
-    -------
-    ndarray of float32, shape (dim,)
-        A unit vector.
-
-    Raises
-    ------
-    ImageError
-        If the picture cannot be used.
-    """
+    """Load and embed one picture in the calling thread."""
     preprocessing = encoder.preprocessing
     pixels = preprocessing(load(source, limits, enough=preprocessing.enough))
     row: FloatArray = encoder.encode_pixels(pixels[np.newaxis])[0]
@@ -56,24 +36,6 @@ def encode_stream(
     """Load and embed pictures one batch at a time, in order.
 
     At most three batches are in memory however many sources there are.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Embeds the pictures.
-    sources : iterable of ImageSource or ImageError
-        Read lazily. An error stands for a picture already known to be missing, and comes back in its place.
-    limits : ImageLimits or None
-        Limits on each picture.
-    batch_size : int
-        Pictures encoded at once.
-    workers : int
-        Threads that decode.
-
-    Yields
-    ------
-    tuple of (ImageSource, ndarray of float32 of shape (dim,) or ImageError)
-        One per source, in the order of `sources`: a unit vector, or the error of a bad picture, which harms no other.
     """
     preprocessing = encoder.preprocessing
 

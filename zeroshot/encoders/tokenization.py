@@ -57,13 +57,7 @@ class Tokenizer(Protocol):
 
 
 class OpenClipTokenizer:
-    """One of open_clip's tokenizers.
-
-    Parameters
-    ----------
-    original : open_clip.tokenizer.SimpleTokenizer or open_clip.tokenizer.HFTokenizer
-        The tokenizer.
-    """
+    """One of open_clip's tokenizers."""
 
     def __init__(self, original: Any) -> None:
         self.original = original
@@ -87,15 +81,7 @@ class OpenClipTokenizer:
 
 
 class HuggingFaceClipTokenizer:
-    """``transformers``' CLIP tokenizer, by the library it is made of.
-
-    Parameters
-    ----------
-    tokenizer : tokenizers.Tokenizer
-        Without padding and truncation.
-    context_length : int
-        Most tokens of a text, special ones included.
-    """
+    """``transformers``' CLIP tokenizer, by the library it is made of."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, context_length: int) -> None:
         self._uncut = tokenizer
@@ -125,31 +111,7 @@ class HuggingFaceClipTokenizer:
 
 
 def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, trust_remote_code: bool) -> Tokenizer:
-    """Load the tokenizer that a model's configuration names.
-
-    Parameters
-    ----------
-    spec : str
-        The model spec, for messages.
-    config : TokenizerConfig
-        Which, and how.
-    folder : Path or None
-        Where its files are; None for the hub, or for open_clip's own.
-    trust_remote_code : bool
-        Whether the user allows code that comes with it.
-
-    Returns
-    -------
-    Tokenizer
-        The same tokens as open_clip's.
-
-    Raises
-    ------
-    ModelUnavailable
-        If its files, or the package ``transformers``, are not here.
-    ModelError
-        If it needs code of its own that the user does not allow, or cannot be loaded.
-    """
+    """Load the tokenizer that a model's configuration names."""
     if config.name is None:
         return OpenClipTokenizer(openclip_api.simple_tokenizer(config.context_length, config.options))
     if folder is None:
@@ -202,25 +164,7 @@ def _needs_code(path: Path | None) -> ModelError | None:
 
 
 def load_clip_tokenizer(folder: Path, context_length: int) -> HuggingFaceClipTokenizer:
-    """Load a Hugging Face CLIP checkpoint's tokenizer.
-
-    Parameters
-    ----------
-    folder : Path
-        For which ``hugging_face_clip.has_tokenizer`` holds.
-    context_length : int
-        Most tokens of a text.
-
-    Returns
-    -------
-    HuggingFaceClipTokenizer
-        The same tokens as transformers'.
-
-    Raises
-    ------
-    ModelCorrupt
-        If a file is damaged.
-    """
+    """Load a Hugging Face CLIP checkpoint's tokenizer."""
     try:
         if (path := folder / "tokenizer.json").is_file():
             tokenizer = tokenizers.Tokenizer.from_file(str(path))

@@ -41,23 +41,7 @@ _COMPOSED = frozenset(["encoder-decoder", "rag", "speech-encoder-decoder", "visi
 
 
 def unsupported_tokenizer(folder: Path) -> str | None:
-    """Find a kind of tokenizer that is none of the plain ones: some load others by themselves, with their own code.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the tokenizer's files are.
-
-    Returns
-    -------
-    str or None
-        The class, or the type of model, that is named and not known; None where all is well.
-
-    Raises
-    ------
-    ModelCorrupt
-        If a file cannot be read.
-    """
+    """Find a kind of tokenizer that is none of the plain ones: some load others by themselves, with their own code."""
     files = [read_json(path) for name in _TOKENIZER_CONFIGS if (path := folder / name).is_file()]
     named = [str(content["tokenizer_class"]) for content in files if content.get("tokenizer_class")]
     kind = next((str(content["model_type"]) for content in reversed(files) if content.get("model_type")), None)
@@ -73,16 +57,6 @@ def tokenizer_data(folder: Path) -> Iterator[Path]:
     """Copy a tokenizer's data, and none of its code, into a folder of its own.
 
     Whatever its files ask for, there is nothing to be run and nothing else to be read.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the tokenizer's files are.
-
-    Yields
-    ------
-    Path
-        A folder that is gone afterwards.
     """
     with TemporaryDirectory(prefix="zeroshot-") as copy:
         for name in _TOKENIZER_DATA:
@@ -100,23 +74,7 @@ def tokenizer_data(folder: Path) -> Iterator[Path]:
 
 
 def custom_code_file(folder: Path) -> Path | None:
-    """Find the file by which a model says that it needs Python code of its own.
-
-    Parameters
-    ----------
-    folder : Path
-        Where its files are.
-
-    Returns
-    -------
-    Path or None
-        None where it needs none.
-
-    Raises
-    ------
-    ModelCorrupt
-        If such a file cannot be read.
-    """
+    """Find the file by which a model says that it needs Python code of its own."""
     for path in (folder / name for name in _TOKENIZER_CONFIGS):
         if path.is_file() and has_auto_map(read_json(path)):
             return path

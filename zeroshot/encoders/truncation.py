@@ -35,20 +35,7 @@ class TextLimits(Protocol):
 
 
 def truncation_warning(encoder: TextLimits, names: Sequence[str]) -> str:
-    """Name texts whose end is not read.
-
-    Parameters
-    ----------
-    encoder : TextLimits
-        Reads them.
-    names : sequence of str
-        At least one; the texts themselves, or what they are called.
-
-    Returns
-    -------
-    str
-        One message.
-    """
+    """Name texts whose end is not read."""
     shown = ", ".join(quote(name) for name in names[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
@@ -58,15 +45,7 @@ def truncation_warning(encoder: TextLimits, names: Sequence[str]) -> str:
 
 
 def warn_of_truncation(encoder: TextLimits, texts: Sequence[str]) -> None:
-    """Warn of texts whose end is not read, unless who asked for them says so in another way.
-
-    Parameters
-    ----------
-    encoder : TextLimits
-        Reads them.
-    texts : sequence of str
-        What is about to be embedded.
-    """
+    """Warn of texts whose end is not read, unless who asked for them says so in another way."""
     if _IS_SAID.get():
         return
     names = [text for text, is_cut in zip(texts, encoder.cuts(texts), strict=True) if is_cut]

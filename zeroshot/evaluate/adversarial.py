@@ -22,31 +22,7 @@ _STEPS = 10
 
 
 def attack(encoder: Encoder, pixels: FloatArray, matrix: FloatArray, right: IntArray, levels: float) -> FloatArray:
-    """Perturb pictures so that the right label loses, and embed them.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Of open_clip, on torch.
-    pixels : ndarray of float32, shape (n, 3, h, w)
-        Preprocessed pictures.
-    matrix : ndarray of float32, shape (k, dim)
-        The class matrix.
-    right : ndarray of int64, shape (n,)
-        The right labels.
-    levels : float
-        Most change of a channel, in grey levels of 255.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, dim)
-        Unit rows of the perturbed pictures.
-
-    Raises
-    ------
-    OptionError
-        If the encoder has no gradients.
-    """
+    """Perturb pictures so that the right label loses, and embed them."""
     open_clip = _open_clip(encoder)
     import torch
 

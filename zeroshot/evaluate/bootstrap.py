@@ -9,18 +9,7 @@ _DRAWS = 2000
 
 
 def interval_of_mean(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Say where a mean lies with 95 % confidence: the percentiles of means of draws with replacement.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (n,)
-        One per picture; for a paired comparison, differences.
-
-    Returns
-    -------
-    (float, float)
-        Low and high; the same each time.
-    """
+    """Say where a mean lies with 95 % confidence: the percentiles of means of draws with replacement."""
     chance = np.random.default_rng(0)
     draws = [values[chance.integers(len(values), size=len(values))].mean() for _ in range(_DRAWS)]
     low, high = np.quantile(draws, [0.025, 0.975])

@@ -35,15 +35,7 @@ Levels = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption of one severity.
-
-    Parameters
-    ----------
-    name : str
-        Of `CORRUPTIONS`.
-    severity : int
-        1 to 5.
-    """
+    """A corruption of one severity."""
 
     name: str
     severity: int
@@ -59,13 +51,7 @@ class Corruption:
 
 @dataclass(frozen=True)
 class WrittenLabel:
-    """A wrong label written on every picture.
-
-    Parameters
-    ----------
-    labels : LabelSet
-        The labels; the picture's may be called by their aliases.
-    """
+    """A wrong label written on every picture."""
 
     labels: LabelSet
 
@@ -146,13 +132,7 @@ CORRUPTIONS: dict[str, Callable[[Image.Image, int, Chance], Image.Image]] = {
 
 
 def all_corruptions() -> Sequence[Corruption]:
-    """Give every corruption in every severity.
-
-    Returns
-    -------
-    sequence of Corruption
-        One kind after the other.
-    """
+    """Give every corruption in every severity."""
     return [Corruption(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
 
 

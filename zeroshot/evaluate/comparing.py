@@ -27,27 +27,7 @@ PREDICTIONS = "predictions.csv"
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two evaluations on the same pictures.
-
-    Parameters
-    ----------
-    pictures : int
-        That both have answers to.
-    only_first, only_second : int
-        Pictures that one of them alone has in it.
-    accuracy : tuple of float
-        Of the first and of the second on those pictures.
-    low, high : float
-        95 % interval of the second's minus the first's.
-    lost, won : int
-        Pictures that only the first got right, and only the second.
-    p_value : float
-        Of McNemar's test: how likely so uneven a split is if both are equally good.
-    changed : list of str
-        What is not the same about the two runs.
-    labels : list of (str, float, float)
-        Labels whose recall changed most: name, first, second.
-    """
+    """Of two evaluations on the same pictures."""
 
     pictures: int
     only_first: int
@@ -68,23 +48,7 @@ class Difference:
 
 
 def read_evaluation(file: Path) -> Evaluation:
-    """Read the JSON of a report.
-
-    Parameters
-    ----------
-    file : Path
-        As ``zeroshot evaluate --report`` wrote it, or its folder.
-
-    Returns
-    -------
-    Evaluation
-        What it says.
-
-    Raises
-    ------
-    DatasetError
-        If it is not such a file.
-    """
+    """Read the JSON of a report."""
     path = file / "report.json" if file.is_dir() else file
     try:
         found = Evaluation.model_validate_json(path.read_bytes())

@@ -18,24 +18,7 @@ _VERSIONS = ("zeroshot", "numpy", "pillow", "onnxruntime", "torch", "open_clip_t
 def dataset_facts(
     dataset: Dataset, pictures: int, problems: Sequence[Problem], unknown: Mapping[str, int]
 ) -> DatasetFacts:
-    """Describe a dataset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        What was gone through.
-    pictures : int
-        That were evaluated.
-    problems : sequence of Problem
-        What could not be.
-    unknown : mapping of str to int
-        Labels that the label set has not, and how many pictures have them.
-
-    Returns
-    -------
-    DatasetFacts
-        All of it.
-    """
+    """Describe a dataset."""
     return DatasetFacts(
         name=dataset.name,
         origin=dataset.origin,
@@ -59,22 +42,7 @@ def model_facts(encoder: Encoder) -> ModelFacts:
 
 
 def run_facts(pictures: int, seconds: float, encoded: int) -> RunFacts:
-    """Describe this machine, and what it did.
-
-    Parameters
-    ----------
-    pictures : int
-        Gone through.
-    seconds : float
-        That this took.
-    encoded : int
-        Pictures whose vectors were not there.
-
-    Returns
-    -------
-    RunFacts
-        With versions of what was involved.
-    """
+    """Describe this machine, and what it did."""
     return RunFacts(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",

@@ -13,37 +13,13 @@ _FILE = files("zeroshot") / "data" / "published" / "datasets.csv"
 
 
 def published() -> dict[tuple[str, str], tuple[float, str]]:
-    """Give what was published.
-
-    Returns
-    -------
-    dict of (str, str) to (float, str)
-        Model spec and dataset to top-1 and its source.
-    """
+    """Give what was published."""
     rows = csv.DictReader(_FILE.read_text(encoding="utf-8").splitlines())
     return {(row["model"], row["dataset"]): (float(row["accuracy"]), row["source"]) for row in rows}
 
 
 def expect(model: str, dataset: str) -> tuple[float, str]:
-    """Find the published accuracy.
-
-    Parameters
-    ----------
-    model : str
-        A spec.
-    dataset : str
-        A name.
-
-    Returns
-    -------
-    (float, str)
-        Top-1 and its source.
-
-    Raises
-    ------
-    OptionError
-        If none was published.
-    """
+    """Find the published accuracy."""
     known = published()
     if (model, dataset) not in known:
         there = ", ".join(sorted({name for spec, name in known if spec == model}))
@@ -56,20 +32,5 @@ def expect(model: str, dataset: str) -> tuple[float, str]:
 
 
 def hold(found: Evaluation, published_accuracy: float, source: str) -> Expectation:
-    """Hold an evaluation to a published accuracy.
-
-    Parameters
-    ----------
-    found : Evaluation
-        Of labels that exclude each other.
-    published_accuracy : float
-        Top-1.
-    source : str
-        Where it is from.
-
-    Returns
-    -------
-    Expectation
-        Which says whether it is met.
-    """
+    """Hold an evaluation to a published accuracy."""
     return Expectation(published=published_accuracy, measured=found.accuracy, tolerance=TOLERANCE, source=source)

@@ -60,20 +60,7 @@ img.plot {{ max-width: 100%; background: white; border-radius: 6px; }}
 
 
 def to_html(result: Result, limits: ImageLimits | None) -> str:
-    """Give the whole report.
-
-    Parameters
-    ----------
-    result : Result
-        What was found.
-    limits : ImageLimits or None
-        Limits on the pictures that are shown; None shows none.
-
-    Returns
-    -------
-    str
-        HTML with everything inside.
-    """
+    """Give the whole report."""
     found = result.evaluation
     parts = [_rows(headline(found), "big"), "<h2>What was run</h2>", _rows(about(found), "")]
     if isinstance(result.records, SingleRecords):

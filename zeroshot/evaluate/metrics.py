@@ -103,20 +103,7 @@ class TreeFigures(BaseModel):
 
 
 def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigures:
-    """Measure answers of labels that exclude each other.
-
-    Parameters
-    ----------
-    records : SingleRecords
-        n of them.
-    names : sequence of str
-        k labels.
-
-    Returns
-    -------
-    SingleFigures
-        Averages over labels are over those that have pictures.
-    """
+    """Measure answers of labels that exclude each other."""
     truth, prediction, hits = records.truth, records.prediction, records.hits
     present = np.unique(truth)
     precision, recall, f1, support = _per_label(truth, prediction, len(names))
@@ -154,20 +141,7 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
 
 
 def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
-    """Measure answers to pictures that may have several labels.
-
-    Parameters
-    ----------
-    records : MultiRecords
-        n of them.
-    names : sequence of str
-        k labels.
-
-    Returns
-    -------
-    MultiFigures
-        Averages over labels are over those that have pictures.
-    """
+    """Measure answers to pictures that may have several labels."""
     metrics = require("sklearn.metrics", "evaluate")
     truth, chosen = records.truth, records.chosen
     present = np.flatnonzero(truth.any(axis=0))
@@ -198,24 +172,7 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
 
 
 def measure_tree(hierarchy: Hierarchy, truth: IntArray, answers: IntArray, leaves: IntArray) -> TreeFigures:
-    """Measure answers that may stop above the right node.
-
-    Parameters
-    ----------
-    hierarchy : Hierarchy
-        The tree.
-    truth : ndarray of int64, shape (n,)
-        The right nodes.
-    answers : ndarray of int64, shape (n,)
-        The answers; -1 for "unknown".
-    leaves : ndarray of int64, shape (n,)
-        The likeliest leaves.
-
-    Returns
-    -------
-    TreeFigures
-        Of these answers.
-    """
+    """Measure answers that may stop above the right node."""
     count = len(hierarchy.parents)
     paths = [set(hierarchy.path(row)) for row in range(count)]
     pairs = list(zip(answers.tolist(), truth.tolist(), strict=True))

@@ -26,15 +26,7 @@ _HELPS = 1e-4  # nats per picture
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Two parts of some pictures, with every label in the same shares.
-
-    Parameters
-    ----------
-    validation : ndarray of int64, shape (v,)
-        Rows that texts are chosen on.
-    held_out : ndarray of int64, shape (h,)
-        Rows that the gain is measured on.
-    """
+    """Two parts of some pictures, with every label in the same shares."""
 
     validation: IntArray
     held_out: IntArray
@@ -42,19 +34,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Gain:
-    """What one class matrix gains over another.
-
-    Parameters
-    ----------
-    validation : tuple of float
-        Accuracy before and after, on the part that had a say.
-    held_out : tuple of float
-        The same on the part that had none.
-    low, high : float
-        95 % interval of the gain on that part (paired bootstrap).
-    pictures : tuple of int
-        Of the two parts.
-    """
+    """What one class matrix gains over another."""
 
     validation: tuple[float, float]
     held_out: tuple[float, float]
@@ -69,29 +49,7 @@ class Gain:
 
 
 def split(right: IntArray, *, share: float = 0.5, seed: int = 0) -> Parts:
-    """Split pictures.
-
-    Parameters
-    ----------
-    right : ndarray of int64, shape (n,)
-        Their labels.
-    share : float
-        Of each label's pictures that texts are chosen on.
-    seed : int
-        Decides which those are.
-
-    Returns
-    -------
-    Parts
-        Rows in order.
-
-    Raises
-    ------
-    OptionError
-        If the share is out of range.
-    DatasetError
-        If there are too few pictures.
-    """
+    """Split pictures."""
     if not 0 < share < 1:
         raise OptionError(f"share is {share}.", "Use a number between 0 and 1.", field="share")
     chance = np.random.default_rng(seed)
@@ -112,26 +70,7 @@ def split(right: IntArray, *, share: float = 0.5, seed: int = 0) -> Parts:
 def select_templates(
     embedded: FloatArray, vectors: FloatArray, right: IntArray, *, logit_scale: float, most: int = 8
 ) -> list[int]:
-    """Choose templates.
-
-    Parameters
-    ----------
-    embedded : ndarray of float32, shape (t, k, dim)
-        Every label under every template by itself; unit rows.
-    vectors : ndarray of float32, shape (n, dim)
-        Pictures of the validation part.
-    right : ndarray of int64, shape (n,)
-        Their labels.
-    logit_scale : float
-        The encoder's.
-    most : int
-        Most templates that are chosen.
-
-    Returns
-    -------
-    list of int
-        One at least, in the order in which they were added.
-    """
+    """Choose templates."""
     seen = slice(0, None)
     room = max(LEAST, _ROOM // (embedded.shape[0] * embedded.shape[1]))
     if len(vectors) > room:
@@ -160,26 +99,7 @@ def select_descriptions(
     *,
     logit_scale: float,
 ) -> list[list[int]]:
-    """Choose, label by label, which descriptions take the templates' place, if any.
-
-    Parameters
-    ----------
-    baseline : ndarray of float32, shape (k, dim)
-        The class matrix of the templates alone; unit rows.
-    embedded : sequence of k ndarrays of float32, shape (d_i, dim)
-        Each label's descriptions; unit rows; d_i may be 0.
-    vectors : ndarray of float32, shape (n, dim)
-        Pictures of the validation part.
-    right : ndarray of int64, shape (n,)
-        Their labels.
-    logit_scale : float
-        The encoder's.
-
-    Returns
-    -------
-    list of k lists of int
-        Empty where a label keeps the templates.
-    """
+    """Choose, label by label, which descriptions take the templates' place, if any."""
     matrix = baseline.astype(np.float64)
     logits = logit_scale * (vectors @ matrix.T)
     temperature = fit_temperature(logits, right) if len(np.unique(right)) > 1 else 1.0
@@ -202,26 +122,7 @@ def select_descriptions(
 
 
 def measure_gain(before: FloatArray, after: FloatArray, vectors: FloatArray, right: IntArray, parts: Parts) -> Gain:
-    """Compare two class matrices.
-
-    Parameters
-    ----------
-    before : ndarray of float32, shape (k, dim)
-        Unit rows.
-    after : ndarray of float32, shape (k, dim)
-        Unit rows.
-    vectors : ndarray of float32, shape (n, dim)
-        All pictures.
-    right : ndarray of int64, shape (n,)
-        Their labels.
-    parts : Parts
-        What `after` was chosen on, and what not.
-
-    Returns
-    -------
-    Gain
-        With an interval.
-    """
+    """Compare two class matrices."""
     hits = [(vectors @ matrix.T).argmax(axis=1) == right for matrix in (before, after)]
     gains = hits[1][parts.held_out].astype(np.float64) - hits[0][parts.held_out]
     low, high = interval_of_mean(gains)

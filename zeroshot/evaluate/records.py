@@ -17,27 +17,7 @@ TOP = 5
 
 @dataclass(frozen=True, eq=False)
 class SingleRecords:
-    """Answers to n pictures whose labels exclude each other.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        What the pictures are called.
-    truth : ndarray of int64, shape (n,)
-        The right labels.
-    top : ndarray of int64, shape (n, t)
-        The likeliest labels, best first; t is 5 or the number of labels.
-    confidence : ndarray of float64, shape (n,)
-        The best label's score.
-    likelihood : ndarray of float64, shape (n,)
-        The right label's score.
-    brier : ndarray of float64, shape (n,)
-        Squared distance of the scores from the truth.
-    answered : ndarray of bool, shape (n,)
-        Whether the answer was a label rather than "unknown".
-    groups : tuple of str or None
-        Each picture's group.
-    """
+    """Answers to n pictures whose labels exclude each other."""
 
     keys: tuple[str, ...]
     truth: IntArray
@@ -61,21 +41,7 @@ class SingleRecords:
 
 @dataclass(frozen=True, eq=False)
 class MultiRecords:
-    """Answers to n pictures that may have several labels; all k scores are kept, in single precision.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        What the pictures are called.
-    truth : ndarray of bool, shape (n, k)
-        The labels each has.
-    scores : ndarray of float32, shape (n, k)
-        Every label's score.
-    chosen : ndarray of bool, shape (n, k)
-        The labels of the answer.
-    groups : tuple of str or None
-        Each picture's group.
-    """
+    """Answers to n pictures that may have several labels; all k scores are kept, in single precision."""
 
     keys: tuple[str, ...]
     truth: BoolArray

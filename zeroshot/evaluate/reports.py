@@ -21,18 +21,7 @@ FILES = ("report.html", "report.md", PREDICTIONS, "report.json")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse, before any work is done, a folder in which a report would overwrite something.
-
-    Parameters
-    ----------
-    folder : Path
-        Made when it is not there.
-
-    Raises
-    ------
-    OptionError
-        If it is a file, or holds other things than an earlier report.
-    """
+    """Refuse, before any work is done, a folder in which a report would overwrite something."""
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"{folder} is a file.", "Give a folder.", field="report")
     others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
@@ -81,18 +70,7 @@ def write_report(result: Result, folder: Path, limits: ImageLimits | None) -> No
 
 
 def predictions(result: Result) -> str:
-    """Give every answer as CSV: file, label, prediction, confidence, hit.
-
-    Parameters
-    ----------
-    result : Result
-        What was found.
-
-    Returns
-    -------
-    str
-        Several labels are separated by ``|``.
-    """
+    """Give every answer as CSV: file, label, prediction, confidence, hit."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["file", "label", "prediction", "confidence", "hit"])

@@ -28,22 +28,7 @@ class RetrievalFigures(BaseModel):
 
 
 def measure_retrieval(pictures: FloatArray, texts: FloatArray, owners: IntArray) -> RetrievalFigures:
-    """Measure both ways.
-
-    Parameters
-    ----------
-    pictures : ndarray of float32, shape (n, dim)
-        Unit rows.
-    texts : ndarray of float32, shape (m, dim)
-        Unit rows.
-    owners : ndarray of int64, shape (m,)
-        Each caption's picture.
-
-    Returns
-    -------
-    RetrievalFigures
-        Ties go against the right answer.
-    """
+    """Measure both ways."""
     to_image = _ranks(texts, pictures, [[int(owner)] for owner in owners])
     own: list[list[int]] = [[] for _ in range(len(pictures))]
     for caption, owner in enumerate(owners):

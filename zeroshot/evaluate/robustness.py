@@ -63,20 +63,7 @@ def measure_robustness(
 
 
 def check_changes(run: Run, kinds: Sequence[str]) -> None:
-    """Refuse, before any work is done, changes that cannot be measured.
-
-    Parameters
-    ----------
-    run : Run
-        What is to be evaluated.
-    kinds : sequence of str
-        Of `KINDS`.
-
-    Raises
-    ------
-    OptionError
-        If there is no such kind, or the mode or the encoder does not suit it.
-    """
+    """Refuse, before any work is done, changes that cannot be measured."""
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise OptionError(f"There is no change {quote(unknown[0])}.", f"Use {', '.join(KINDS)}, or all.")

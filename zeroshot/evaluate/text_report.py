@@ -11,18 +11,7 @@ _SHOWN = 20  # problems, confusions
 
 
 def headline(found: Evaluation) -> list[tuple[str, str]]:
-    """Give the figures that come first.
-
-    Parameters
-    ----------
-    found : Evaluation
-        Any.
-
-    Returns
-    -------
-    list of (str, str)
-        What, and how much.
-    """
+    """Give the figures that come first."""
     rows: list[tuple[str, str]] = []
     if (single := found.single) is not None:
         rows.append(("top-1", interval(single.top_1)))
@@ -69,18 +58,7 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
 
 
 def about(found: Evaluation) -> list[tuple[str, str]]:
-    """Say what was run.
-
-    Parameters
-    ----------
-    found : Evaluation
-        Any.
-
-    Returns
-    -------
-    list of (str, str)
-        What, and which.
-    """
+    """Say what was run."""
     run = found.run
     rows = [
         ("dataset", f"{found.dataset.name}: {found.dataset.origin}"),
@@ -113,18 +91,7 @@ def about(found: Evaluation) -> list[tuple[str, str]]:
 
 
 def to_lines(found: Evaluation) -> Iterator[str]:
-    """Give a summary for a terminal.
-
-    Parameters
-    ----------
-    found : Evaluation
-        Any.
-
-    Yields
-    ------
-    str
-        Lines.
-    """
+    """Give a summary for a terminal."""
     rows = [*about(found)[:-2], *headline(found)]
     width = max(len(what) for what, _ in rows)
     yield from (f"{what:{width}}  {value}" for what, value in rows)
@@ -134,18 +101,7 @@ def to_lines(found: Evaluation) -> Iterator[str]:
 
 
 def to_markdown(found: Evaluation) -> str:
-    """Give the whole report.
-
-    Parameters
-    ----------
-    found : Evaluation
-        Any.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Give the whole report."""
     parts = [f"# {found.dataset.name} with {found.model.spec}", _table(("", ""), headline(found))]
     parts += ["## What was run", _table(("", ""), about(found))]
     rows: list[Sequence[str]]

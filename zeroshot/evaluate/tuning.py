@@ -26,19 +26,7 @@ from zeroshot.prompts import TemplateSet, load_templates
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A dataset's pictures as vectors, in two parts.
-
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (n, dim)
-        Unit rows.
-    right : ndarray of int64, shape (n,)
-        Their labels.
-    parts : Parts
-        Which pictures texts are chosen on.
-    unusable : int
-        Pictures that could not be used.
-    """
+    """A dataset's pictures as vectors, in two parts."""
 
     vectors: FloatArray
     right: IntArray
@@ -48,19 +36,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen.
-
-    Parameters
-    ----------
-    templates : TemplateSet or None
-        Where templates were.
-    label_set : LabelSet or None
-        Where descriptions were.
-    baseline : TemplateSet
-        What it is compared with.
-    gain : Gain
-        Measured on pictures that had no say.
-    """
+    """What was chosen."""
 
     templates: TemplateSet | None
     label_set: LabelSet | None
@@ -69,29 +45,7 @@ class Tuned:
 
 
 def gather(run: Run, *, share: float, seed: int, on_progress: Callable[[], object] | None = None) -> Material:
-    """Embed a dataset and split it.
-
-    Parameters
-    ----------
-    run : Run
-        Whose labels exclude each other.
-    share : float
-        Of the pictures that texts are chosen on.
-    seed : int
-        Decides which those are.
-    on_progress : callable or None
-        Called once per picture.
-
-    Returns
-    -------
-    Material
-        Of the pictures that can be used.
-
-    Raises
-    ------
-    DatasetError
-        If there are too few.
-    """
+    """Embed a dataset and split it."""
     vectors, right, unusable = [], [], 0
     for one in run.answers(on_progress):
         rows = [] if not isinstance(one, tuple) else [run.label_set.find(label) for label in one[0].labels]
@@ -107,24 +61,7 @@ def gather(run: Run, *, share: float, seed: int, on_progress: Callable[[], objec
 
 
 def tune_templates(run: Run, material: Material, candidates: Sequence[str], *, most: int) -> Tuned:
-    """Choose templates.
-
-    Parameters
-    ----------
-    run : Run
-        With the labels, and the templates to compare with.
-    material : Material
-        Its pictures.
-    candidates : sequence of str
-        Templates.
-    most : int
-        Most that are chosen.
-
-    Returns
-    -------
-    Tuned
-        With a template set.
-    """
+    """Choose templates."""
     encoder, cache, labels = run.classifier.encoder, run.classifier.cache, _bare(run.label_set).labels
     embedded = np.stack([class_matrix(encoder, labels, load_templates(one), cache) for one in candidates])
     rows = material.parts.validation
@@ -138,25 +75,7 @@ def tune_templates(run: Run, material: Material, candidates: Sequence[str], *, m
 
 
 def tune_descriptions(run: Run, material: Material) -> Tuned:
-    """Choose descriptions.
-
-    Parameters
-    ----------
-    run : Run
-        Whose label set has descriptions.
-    material : Material
-        Its pictures.
-
-    Returns
-    -------
-    Tuned
-        With the label set that has only those descriptions that helped.
-
-    Raises
-    ------
-    OptionError
-        If no label has a description.
-    """
+    """Choose descriptions."""
     label_set = run.label_set
     if not any(label.descriptions for label in label_set.labels):
         raise OptionError(f"No label of {label_set.name} has a description.", "Give --label-set one whose labels have.")

@@ -21,24 +21,7 @@ _MAX_COMPARED = 100_000
 
 
 def count_labels(index: GalleryIndex, store: GalleryStore, scorer: Scorer, examples: int) -> list[LabelCount]:
-    """Give every stored picture its answer.
-
-    Parameters
-    ----------
-    index : GalleryIndex
-        Gives the vectors.
-    store : GalleryStore
-        Gives the ids.
-    scorer : Scorer
-        Answers; in the mode multilabel a picture may count for several labels, and in any for none.
-    examples : int
-        How many of the surest to name per label.
-
-    Returns
-    -------
-    list of LabelCount
-        In the order of the labels.
-    """
+    """Give every stored picture its answer."""
 
     def answer(numbers: IntArray, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
         rows, labels, scores = scorer.choose(vectors)
@@ -64,22 +47,7 @@ def count_labels(index: GalleryIndex, store: GalleryStore, scorer: Scorer, examp
 
 
 def find_duplicates(index: GalleryIndex, store: GalleryStore, min_similarity: float) -> list[list[str]]:
-    """Group pictures that are as good as the same.
-
-    Parameters
-    ----------
-    index : GalleryIndex
-        Gives the vectors.
-    store : GalleryStore
-        Gives the ids.
-    min_similarity : float
-        Two pictures at least this similar are in one group, and so are those that a chain of such pairs connects.
-
-    Returns
-    -------
-    list of list of str
-        Ids of each group of two or more, in the order in which they were added; largest groups first.
-    """
+    """Group pictures that are as good as the same."""
     blocks = [block for block in index.map_blocks(lambda *block: block) if len(block[0])]
     if not blocks:
         return []
@@ -128,25 +96,7 @@ class _Groups:
 
 
 def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
-    """Hold the index against the database: every number, every vector, and the recall of a sample of searches.
-
-    Parameters
-    ----------
-    index : GalleryIndex
-        Says what it has.
-    store : GalleryStore
-        Says what there is.
-
-    Returns
-    -------
-    Verification
-        What was found.
-
-    Raises
-    ------
-    GalleryCorrupt
-        If a vector in the database is damaged.
-    """
+    """Hold the index against the database: every number, every vector, and the recall of a sample of searches."""
     weights = np.random.default_rng(0).integers(1, 2**63, size=store.dim, dtype=np.uint64)
 
     def summed(vectors: FloatArray) -> np.ndarray:
@@ -183,22 +133,7 @@ def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
 
 
 def describe_gallery(index: GalleryIndex, store: GalleryStore, folder: Path) -> Statistics:
-    """Put a gallery into numbers.
-
-    Parameters
-    ----------
-    index : GalleryIndex
-        How it is indexed.
-    store : GalleryStore
-        What is in it.
-    folder : Path
-        Where it is.
-
-    Returns
-    -------
-    Statistics
-        As of now.
-    """
+    """Put a gallery into numbers."""
     first, last, fields = store.overview()
     snapshot = index.snapshot
     facts = None if snapshot is None else snapshot.facts

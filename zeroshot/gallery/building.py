@@ -46,30 +46,6 @@ def build_snapshot(
     """Index everything a gallery holds, write the index beside it, and make it the current one.
 
     Reading and writing go on meanwhile: what is written after the start is not covered, and replayed by who opens it.
-
-    Parameters
-    ----------
-    store : GalleryStore
-        The truth.
-    folder : Path
-        Where the files go.
-    sentences : ndarray of float32, shape (m, dim)
-        Embedded texts by which recall is measured, beside the gallery's own vectors.
-    recall : float
-        Share of the true ten nearest that searches shall find.
-    storage : str
-        ``float16`` or ``int8``.
-    stopped : callable
-        Asked now and then whether to give up.
-
-    Raises
-    ------
-    BuildStoppedError
-        If `stopped` said so.
-    GalleryBusy
-        If another process is writing when the index is done.
-    GalleryError
-        If the disk is full.
     """
     generation = int(store.facts()["generation"])
     numbers = store.numbers()
@@ -128,20 +104,7 @@ def _trained(
 
 
 def sample_numbers(numbers: IntArray, count: int) -> IntArray:
-    """Choose some items at random, the same every time.
-
-    Parameters
-    ----------
-    numbers : ndarray of int64, shape (n,)
-        Of all.
-    count : int
-        How many, if there are so many.
-
-    Returns
-    -------
-    ndarray of int64
-        Ascending.
-    """
+    """Choose some items at random, the same every time."""
     random = np.random.default_rng(len(numbers))
     chosen: IntArray = np.sort(random.choice(numbers, min(count, len(numbers)), replace=False))
     return chosen
@@ -163,15 +126,7 @@ def _in_blocks(store: GalleryStore, last: int) -> Iterator[tuple[IntArray, Float
 
 
 class Nearest:
-    """The true nearest of some queries, found as the vectors go by.
-
-    Parameters
-    ----------
-    queries : ndarray of float32, shape (m, dim)
-        Unit rows.
-    own : ndarray of int64, shape (m,)
-        The number that is the query itself, which is no neighbour; -1 for none.
-    """
+    """The true nearest of some queries, found as the vectors go by."""
 
     def __init__(self, queries: FloatArray, own: IntArray) -> None:
         self.queries, self.own = queries, own
@@ -184,15 +139,7 @@ class Nearest:
         return _NEAREST
 
     def see(self, numbers: IntArray, vectors: FloatArray) -> None:
-        """Compare with some more.
-
-        Parameters
-        ----------
-        numbers : ndarray of int64, shape (n,)
-            Their numbers.
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-        """
+        """Compare with some more."""
         similarities = self.queries @ vectors.T
         similarities[self.own[:, np.newaxis] == numbers] = -np.inf
         joined = np.concatenate([self._similarities, similarities], axis=1)
@@ -202,20 +149,7 @@ class Nearest:
         self.numbers = np.take_along_axis(both, best, axis=1)
 
     def recall(self, candidates: IntArray, rows: slice) -> float:
-        """Say how many of the nearest are among candidates.
-
-        Parameters
-        ----------
-        candidates : ndarray of int64, shape (m, c)
-            Numbers.
-        rows : slice
-            Which queries to look at.
-
-        Returns
-        -------
-        float
-            A share; 1 if there are no queries.
-        """
+        """Say how many of the nearest are among candidates."""
         truth, found = self.numbers[rows], candidates[rows]
         counted = truth >= 0
         hit = (truth[:, :, np.newaxis] == found[:, np.newaxis, :]).any(axis=2) & counted

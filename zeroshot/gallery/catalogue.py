@@ -101,29 +101,7 @@ def delete_gallery(home: Path, name: str) -> None:
 
 
 def gallery_folder(home: Path, name: str, *, create: bool) -> Path:
-    """Give the folder of a gallery.
-
-    Parameters
-    ----------
-    home : Path
-        ZEROSHOT_HOME.
-    name : str
-        Letters, digits, dots, dashes and underscores.
-    create : bool
-        Whether to make it when there is none.
-
-    Returns
-    -------
-    Path
-        It exists.
-
-    Raises
-    ------
-    GalleryNotFound
-        If there is none of that name and `create` is False.
-    GalleryRefused
-        If the name cannot be a folder's.
-    """
+    """Give the folder of a gallery."""
     if not _NAME.fullmatch(name):
         raise GalleryRefused(
             f"{quote(name)} cannot be a gallery's name.",

@@ -19,20 +19,7 @@ _KINDS = {"integer": "number", "real": "number", "text": "text", "true": "boolea
 
 
 class Column:
-    """One field of every item: a code per item, and what the codes stand for.
-
-    Parameters
-    ----------
-    path : str
-        SQLite's JSON path of the field.
-
-    Attributes
-    ----------
-    kinds : list of str
-        By code: ``missing`` (the first), ``number``, ``text``, ``boolean`` or ``other`` (an object or a list).
-    values : list of object
-        By code.
-    """
+    """One field of every item: a code per item, and what the codes stand for."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -44,30 +31,11 @@ class Column:
         self._numeric = np.zeros(0)
 
     def code(self, kind: str, value: object) -> int | None:
-        """Give the code of a value.
-
-        Parameters
-        ----------
-        kind : str
-            One of ``kinds``.
-        value : object
-            A number, text or boolean.
-
-        Returns
-        -------
-        int or None
-            None if no item has it.
-        """
+        """Give the code of a value."""
         return self._code_of.get((kind, value))
 
     def as_floats(self) -> npt.NDArray[np.float64] | None:
-        """Give the values as numbers, to be compared at once.
-
-        Returns
-        -------
-        ndarray of float64, shape (number of codes,), or None
-            By code, NaN for what is no number; None when some are too large to be exact.
-        """
+        """Give the values as numbers, to be compared at once."""
         if len(self._numeric) != len(self.values):
             self._numeric = np.array(
                 [value if kind == "number" else np.nan for kind, value in zip(self.kinds, self.values, strict=True)],
@@ -76,31 +44,12 @@ class Column:
         return None if bool((np.abs(self._numeric) > _EXACT).any()) else self._numeric
 
     def where(self, chosen: Mask) -> Mask:
-        """Give the items whose code is among those chosen.
-
-        Parameters
-        ----------
-        chosen : ndarray of bool, shape (number of codes,)
-            By code.
-
-        Returns
-        -------
-        ndarray of bool, shape (n,)
-            By item, in the order of their numbers.
-        """
+        """Give the items whose code is among those chosen."""
         result: Mask = chosen[self._codes]
         return result
 
     def follow(self, store: GalleryStore, numbers: IntArray) -> None:
-        """Read the items added since the last call.
-
-        Parameters
-        ----------
-        store : GalleryStore
-            Where they are.
-        numbers : ndarray of int64, shape (n,)
-            All items, ascending; those that the store no longer has count as without the field.
-        """
+        """Read the items added since the last call."""
         if len(self._codes) == len(numbers):
             return
         found: list[int] = []
@@ -129,15 +78,7 @@ class Column:
 
 
 class Columns:
-    """The columns of a gallery, aligned to the numbers of its items.
-
-    Parameters
-    ----------
-    store : GalleryStore
-        Where the metadata are.
-    numbers : ndarray of int64, shape (n,)
-        The items there are, ascending.
-    """
+    """The columns of a gallery, aligned to the numbers of its items."""
 
     def __init__(self, store: GalleryStore, numbers: IntArray) -> None:
         self._store = store
@@ -145,28 +86,11 @@ class Columns:
         self._columns: dict[str, Column] = {}
 
     def extend(self, numbers: IntArray) -> None:
-        """Say that items were added.
-
-        Parameters
-        ----------
-        numbers : ndarray of int64, shape (n,)
-            Higher than all before, ascending.
-        """
+        """Say that items were added."""
         self.numbers = np.concatenate([self.numbers, numbers])
 
     def column(self, path: str) -> Column:
-        """Give a field's column, up to date.
-
-        Parameters
-        ----------
-        path : str
-            SQLite's JSON path.
-
-        Returns
-        -------
-        Column
-            Aligned to ``numbers``.
-        """
+        """Give a field's column, up to date."""
         column = self._columns.setdefault(path, Column(path))
         column.follow(self._store, self.numbers)
         return column

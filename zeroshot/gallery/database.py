@@ -48,28 +48,7 @@ since is in ``removed``, of which everything up to the generation ``forgotten`` 
 
 
 class Database:
-    """One connection, shared by the threads of a process under a lock.
-
-    Parameters
-    ----------
-    folder : Path
-        The gallery's.
-    fingerprint : str
-        The encoder's; a new file takes it on.
-    spec : str
-        The encoder's.
-    dim : int
-        Length of a vector.
-
-    Raises
-    ------
-    GalleryMismatch
-        If the file holds vectors of another encoder.
-    GalleryCorrupt
-        If the file is damaged, or of a newer version.
-    GalleryError
-        If the file cannot be opened.
-    """
+    """One connection, shared by the threads of a process under a lock."""
 
     def __init__(self, folder: Path, *, fingerprint: str, spec: str, dim: int) -> None:
         self.path = folder / DATABASE
@@ -88,13 +67,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to read from.
-
-        Yields
-        ------
-        Connection
-            All reads in the block see one state.
-        """
+        """Give the connection to read from."""
         with self._lock, self._speaking_of_damage():
             if self._connection.in_transaction:
                 yield self._connection
@@ -108,18 +81,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[tuple[sqlite3.Connection, int]]:
-        """Open a transaction: committed, and safe on disk, when the block is left without an error.
-
-        Yields
-        ------
-        (Connection, int)
-            To write to, and the generation that the write makes.
-
-        Raises
-        ------
-        GalleryBusy
-            If another process is writing.
-        """
+        """Open a transaction: committed, and safe on disk, when the block is left without an error."""
         with self.exclusive(), self._lock, self._speaking_of_damage():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -135,13 +97,7 @@ class Database:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other processes from writing while the block runs.
-
-        Raises
-        ------
-        GalleryBusy
-            If another process does so already.
-        """
+        """Keep other processes from writing while the block runs."""
         with self._lock:
             if self._writers == 0:
                 self._lock_file = self._take_lock_file()
@@ -155,26 +111,14 @@ class Database:
                     os.close(self._lock_file)
 
     def check(self) -> None:
-        """Have SQLite read every page.
-
-        Raises
-        ------
-        GalleryCorrupt
-            If a page is not as it should be.
-        """
+        """Have SQLite read every page."""
         with self.reading() as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
         if problems != ["ok"]:
             raise GalleryCorrupt(f"{self.path} is damaged: {'; '.join(problems)}.", "Restore a copy of the folder.")
 
     def compact(self) -> None:
-        """Give back the room of what was deleted.
-
-        Raises
-        ------
-        GalleryBusy
-            If another process is writing.
-        """
+        """Give back the room of what was deleted."""
         with self.exclusive(), self._lock, self._speaking_of_damage():
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -12,57 +12,22 @@ from zeroshot.gallery.rows import IntArray
 
 
 class ExactIndex:
-    """Inner products of unit vectors, computed one by one.
-
-    Parameters
-    ----------
-    dim : int
-        Length of a vector.
-    """
+    """Inner products of unit vectors, computed one by one."""
 
     def __init__(self, dim: int) -> None:
         self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
 
     def add(self, numbers: Sequence[int] | IntArray, vectors: FloatArray) -> None:
-        """Add vectors.
-
-        Parameters
-        ----------
-        numbers : sequence or array of int
-            Their numbers, not in the index yet.
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-        """
+        """Add vectors."""
         self._index.add_with_ids(np.ascontiguousarray(vectors), np.asarray(numbers, dtype=np.int64))
 
     def remove(self, numbers: Sequence[int] | IntArray) -> None:
-        """Remove vectors.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            Their numbers.
-        """
+        """Remove vectors."""
         if len(numbers):
             self._index.remove_ids(faiss.IDSelectorBatch(np.asarray(numbers, dtype=np.int64)))
 
     def search(self, query: FloatArray, count: int, among: IntArray | None = None) -> IntArray:
-        """Find the most similar vectors.
-
-        Parameters
-        ----------
-        query : ndarray of float32, shape (dim,)
-            A unit vector.
-        count : int
-            How many.
-        among : ndarray of int64 or None
-            Only these numbers; all when None.
-
-        Returns
-        -------
-        ndarray of int64, shape (m,)
-            Numbers, best first; m is at most `count`.
-        """
+        """Find the most similar vectors."""
         count = min(count, len(self))
         if count == 0 or (among is not None and len(among) == 0):
             return np.empty(0, np.int64)
@@ -74,13 +39,7 @@ class ExactIndex:
         return found
 
     def vectors(self) -> tuple[IntArray, FloatArray]:
-        """Give everything.
-
-        Returns
-        -------
-        (ndarray of int64, shape (n,), ndarray of float32, shape (n, dim))
-            Numbers, and their vectors; both are copies.
-        """
+        """Give everything."""
         numbers = faiss.vector_to_array(self._index.id_map)
         rows = faiss.downcast_index(self._index.index).reconstruct_n(0, len(self))
         return numbers, rows

@@ -30,27 +30,7 @@ _OWN_COLUMNS = ("uri", "sha256", "width", "height", "file_size", "file_mtime_ns"
 def export_gallery(
     gallery: Gallery, folder: str | Path, *, on_progress: Callable[[int], object] = lambda _: None
 ) -> int:
-    """Write a gallery's items and vectors into a new folder.
-
-    Parameters
-    ----------
-    gallery : Gallery
-        What to write.
-    folder : str or Path
-        Must not exist, or be empty; it is there whole or not at all.
-    on_progress : callable
-        Called with the number of items written since the last call.
-
-    Returns
-    -------
-    int
-        How many items were written.
-
-    Raises
-    ------
-    GalleryError
-        If the folder holds something, or cannot be written, or pyarrow is not installed.
-    """
+    """Write a gallery's items and vectors into a new folder."""
     pyarrow, parquet = _pyarrow()
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -89,34 +69,7 @@ def import_gallery(
     replace: bool = False,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Add what ``export_gallery`` or clip-retrieval's inference wrote.
-
-    Parameters
-    ----------
-    gallery : Gallery
-        Where to.
-    folder : str or Path
-        With ``img_emb`` and ``metadata``. Of clip-retrieval's columns ``image_path`` becomes id and uri, and every
-        other one metadata.
-    replace : bool
-        Whether an item of a known id takes the other's place.
-    on_progress : callable
-        Called with the number of items stored since the last call.
-
-    Returns
-    -------
-    int
-        How many items were stored.
-
-    Raises
-    ------
-    GalleryError
-        If the folder is not of that layout, or a file is damaged, or pyarrow is not installed.
-    GalleryMismatch
-        If the vectors are of another model, or of another length.
-    ItemExists
-        If an id is known and `replace` is False; what was stored before it stays.
-    """
+    """Add what ``export_gallery`` or clip-retrieval's inference wrote."""
     _pyarrow()
     source = Path(folder)
     _check_model(gallery, source)
@@ -136,18 +89,7 @@ def import_gallery(
 
 
 def count_rows(folder: str | Path) -> int:
-    """Count the vectors in an exported folder.
-
-    Parameters
-    ----------
-    folder : str or Path
-        With ``img_emb``.
-
-    Returns
-    -------
-    int
-        How many there are in the files that can be read.
-    """
+    """Count the vectors in an exported folder."""
     total = 0
     for path in Path(folder).glob("img_emb/*.npy"):
         try:

@@ -32,25 +32,7 @@ _MAX_DEPTH = 20
 
 
 def matching(where: Filter, columns: Columns) -> Mask:
-    """Find the items that meet a condition.
-
-    Parameters
-    ----------
-    where : Filter
-        The condition.
-    columns : Columns
-        The items' metadata.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        By item, in the order of ``columns.numbers``.
-
-    Raises
-    ------
-    OptionError
-        If the filter is not of the documented form.
-    """
+    """Find the items that meet a condition."""
     return _all(where, columns, 0)
 
 

@@ -30,13 +30,6 @@ class GalleryIndex:
 
     Safe to call from several threads. A snapshot that is missing or damaged is done without: everything is searched
     one by one until there is another.
-
-    Parameters
-    ----------
-    store : GalleryStore
-        The truth.
-    folder : Path
-        Where snapshots are.
     """
 
     def __init__(self, store: GalleryStore, folder: Path) -> None:
@@ -56,13 +49,7 @@ class GalleryIndex:
         return len(self._recent)
 
     def reload(self, *, usable: bool = True) -> None:
-        """Take up the current snapshot, and replay what was written since.
-
-        Parameters
-        ----------
-        usable : bool
-            Whether to trust the snapshot; without it everything is read from the database.
-        """
+        """Take up the current snapshot, and replay what was written since."""
         written = self._store.facts().get("snapshot")
         try:
             snapshot = Snapshot.open(self._folder, written if usable else None)
@@ -87,24 +74,7 @@ class GalleryIndex:
             self._last_number = int(everything[-1]) if len(everything) else 0
 
     def search(self, query: FloatArray, count: int, where: Filter | None = None, *, exact: bool = False) -> IntArray:
-        """Find candidates for the most similar items.
-
-        Parameters
-        ----------
-        query : ndarray of float32, shape (dim,)
-            A unit vector.
-        count : int
-            How many results are wanted.
-        where : Filter or None
-            Only items whose metadata match.
-        exact : bool
-            Whether to look at every vector.
-
-        Returns
-        -------
-        ndarray of int64
-            Numbers in no particular order, more than `count` of them if there are so many.
-        """
+        """Find candidates for the most similar items."""
         with self._lock:
             self._follow()
             snapshot = self._snapshot
@@ -119,18 +89,7 @@ class GalleryIndex:
         return np.concatenate([recent, snapshot.search(query, count, among, exact=exact)])
 
     def matching(self, where: Filter) -> Callable[[int], bool]:
-        """Prepare to say which items match a filter.
-
-        Parameters
-        ----------
-        where : Filter
-            A condition on metadata.
-
-        Returns
-        -------
-        callable
-            From an item's number to whether it matches.
-        """
+        """Prepare to say which items match a filter."""
         with self._lock:
             self._follow()
             numbers = self._columns.numbers
@@ -153,18 +112,7 @@ class GalleryIndex:
             yield
 
     def map_blocks(self, work: Callable[[IntArray, FloatArray], ResultT]) -> Iterator[ResultT]:
-        """Do something with every vector as the index has it, a block at a time, on every core.
-
-        Parameters
-        ----------
-        work : callable
-            Given numbers, shape (m,), and float32 rows, shape (m, dim).
-
-        Yields
-        ------
-        object
-            What `work` gave for each block.
-        """
+        """Do something with every vector as the index has it, a block at a time, on every core."""
         with self._lock:
             self._follow()
             snapshot = self._snapshot

@@ -24,23 +24,7 @@ _BATCH = 64  # pictures written at once: what an interruption can cost
 
 @dataclass
 class IndexReport:
-    """What ``index_files`` did.
-
-    Parameters
-    ----------
-    added : int
-        New pictures.
-    replaced : int
-        Pictures whose file had changed.
-    unchanged : int
-        Pictures not read again.
-    missing : list of str
-        Stored files that are no longer there.
-    pruned : int
-        How many of them were removed.
-    unreadable : list of (str, ImageError)
-        Files that could not be used, and why.
-    """
+    """What ``index_files`` did."""
 
     added: int = 0
     replaced: int = 0
@@ -81,18 +65,7 @@ class _Reading:
 
 
 def picture_size(content: bytes) -> tuple[int | None, int | None]:
-    """Read a picture's size without decoding it.
-
-    Parameters
-    ----------
-    content : bytes
-        The encoded picture.
-
-    Returns
-    -------
-    (int or None, int or None)
-        Width and height in pixels; None if it is no picture.
-    """
+    """Read a picture's size without decoding it."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.size
@@ -114,33 +87,6 @@ def index_files(
 
     What is done is safe on disk some dozens of pictures at a time, so that an interruption costs little and the next
     call goes on from there.
-
-    Parameters
-    ----------
-    gallery : Gallery
-        Where to.
-    paths : sequence of str
-        Absolute paths of pictures.
-    within : sequence of str
-        Absolute paths of folders: stored files below them that are not among `paths` are reported as missing.
-    prune : bool
-        Whether to remove the missing ones from the gallery.
-    limits : ImageLimits or None
-        Limits on each picture.
-    batch_size : int
-        Pictures encoded at once.
-    on_progress : callable
-        Called once per file.
-
-    Returns
-    -------
-    IndexReport
-        What was done.
-
-    Raises
-    ------
-    GalleryBusy
-        If another process is writing.
     """
     with gallery.writing():
         return _index(gallery, paths, within, prune, limits, batch_size, on_progress)

@@ -20,33 +20,7 @@ def combine(
     stored: Callable[[str], FloatArray],
     limits: ImageLimits | None,
 ) -> FloatArray:
-    """Add up queries by weight.
-
-    Parameters
-    ----------
-    queries : sequence of Query
-        One or several.
-    encoder : Encoder
-        Embeds sentences and pictures.
-    stored : callable
-        Gives the vector of a stored id.
-    limits : ImageLimits or None
-        Limits on pictures.
-
-    Returns
-    -------
-    ndarray of float32, shape (dim,)
-        A unit vector.
-
-    Raises
-    ------
-    OptionError
-        If there is no query, one is empty, or they cancel out.
-    ImageError
-        If a picture cannot be used.
-    ItemNotFound
-        If an id is not known.
-    """
+    """Add up queries by weight."""
     if not queries:
         raise OptionError("There is no query.", "Give a sentence, a picture, an id or a vector.", field="query")
     if len(queries) == 1 and queries[0].weight > 0:
@@ -83,25 +57,7 @@ def _embed(
 
 
 def unit_vector(values: object, dim: int) -> FloatArray:
-    """Check a vector that a person gave, and scale it to length 1.
-
-    Parameters
-    ----------
-    values : object
-        An array or a sequence of numbers.
-    dim : int
-        How many there must be.
-
-    Returns
-    -------
-    ndarray of float32, shape (dim,)
-        A unit vector.
-
-    Raises
-    ------
-    OptionError
-        If it has another shape, or is not finite, or zero.
-    """
+    """Check a vector that a person gave, and scale it to length 1."""
     try:
         vector = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:

@@ -29,25 +29,7 @@ class RowReader(Database):
     """Items and vectors by number, by id and by page."""
 
     def get(self, id_: str) -> tuple[Item, FloatArray]:
-        """Give one item and its vector.
-
-        Parameters
-        ----------
-        id_ : str
-            Which.
-
-        Returns
-        -------
-        (Item, ndarray of float32, shape (dim,))
-            As stored.
-
-        Raises
-        ------
-        ItemNotFound
-            If the id is not known.
-        GalleryCorrupt
-            If a checksum does not hold.
-        """
+        """Give one item and its vector."""
         with self.reading() as connection:
             row = connection.execute(f"SELECT {_COLUMNS} FROM items WHERE id = ?", (id_,)).fetchone()  # noqa: S608
             if row is None:
@@ -55,84 +37,25 @@ class RowReader(Database):
             return self._item(row), self.vectors_of([row[0]])[1][0]
 
     def items(self, numbers: Sequence[int]) -> dict[int, Item]:
-        """Give items by number.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            Which; those not there are left out.
-
-        Returns
-        -------
-        dict of int to Item
-            By number.
-        """
+        """Give items by number."""
         with self.reading() as connection:
             query = f"SELECT {_COLUMNS} FROM items WHERE number IN "  # noqa: S608
             return {row[0]: self._item(row) for row in _rows_of(connection, query, numbers)}
 
     def with_vectors(self, numbers: Sequence[int]) -> tuple[list[Item], FloatArray]:
-        """Give items and their vectors by number.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            Which; those not there are left out.
-
-        Returns
-        -------
-        (list of Item, ndarray of float32, shape (n, dim))
-            In the order of their numbers.
-
-        Raises
-        ------
-        GalleryCorrupt
-            If a checksum does not hold.
-        """
+        """Give items and their vectors by number."""
         with self.reading() as connection:
             rows = list(_rows_of(connection, _WITH_VECTORS, sorted(numbers)))
             return [self._item(row[:-1]) for row in rows], self._stacked([(row[0], row[-1]) for row in rows])[1]
 
     def vectors_of(self, numbers: Sequence[int]) -> tuple[list[int], FloatArray]:
-        """Give vectors by number.
-
-        Parameters
-        ----------
-        numbers : sequence of int
-            Which; those not there are left out.
-
-        Returns
-        -------
-        (list of int, ndarray of float32, shape (n, dim))
-            Numbers and their vectors, in no particular order.
-
-        Raises
-        ------
-        GalleryCorrupt
-            If a vector's checksum does not hold.
-        """
+        """Give vectors by number."""
         with self.reading() as connection:
             rows = list(_rows_of(connection, "SELECT number, vector FROM vectors WHERE number IN ", numbers))
         return self._stacked(rows)
 
     def vectors(self, after: int = 0) -> Iterator[tuple[list[int], FloatArray]]:
-        """Read all vectors, some thousand at a time.
-
-        Parameters
-        ----------
-        after : int
-            Only items of higher numbers: those added since.
-
-        Yields
-        ------
-        (list of int, ndarray of float32, shape (n, dim))
-            Numbers, ascending, and their vectors.
-
-        Raises
-        ------
-        GalleryCorrupt
-            If a vector's checksum does not hold.
-        """
+        """Read all vectors, some thousand at a time."""
         while True:
             with self.reading() as connection:
                 rows = connection.execute(
@@ -145,22 +68,7 @@ class RowReader(Database):
             after = rows[-1][0]
 
     def page(self, *, limit: int, after: str | None = None, keep: Callable[[int], bool] | None = None) -> list[Item]:
-        """List items by id.
-
-        Parameters
-        ----------
-        limit : int
-            Most items given.
-        after : str or None
-            Only ids beyond this one: the last of the page before.
-        keep : callable or None
-            Says of an item's number whether it is wanted.
-
-        Returns
-        -------
-        list of Item
-            In the order of their ids.
-        """
+        """List items by id."""
         with self.reading() as connection:
             numbers: list[int] = []
             for (number,) in connection.execute("SELECT number FROM items WHERE id > ? ORDER BY id", (after or "",)):
@@ -172,117 +80,47 @@ class RowReader(Database):
         return [found[number] for number in numbers]
 
     def numbers(self, after: int = 0) -> IntArray:
-        """Give the numbers of all items.
-
-        Parameters
-        ----------
-        after : int
-            Only those beyond this one.
-
-        Returns
-        -------
-        ndarray of int64, shape (n,)
-            Ascending.
-        """
+        """Give the numbers of all items."""
         with self.reading() as connection:
             rows = connection.execute("SELECT number FROM items WHERE number > ? ORDER BY number", (after,))
             return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
     def values(self, path: str, after: int = 0) -> Iterator[tuple[int, str | None, Any]]:
-        """Read one metadata field of all items.
-
-        Parameters
-        ----------
-        path : str
-            SQLite's JSON path.
-        after : int
-            Only items of higher numbers.
-
-        Yields
-        ------
-        (int, str or None, object)
-            Number, JSON type, value.
-        """
+        """Read one metadata field of all items."""
         with self.reading() as connection:
             query = "SELECT number, json_type(metadata, ?), json_extract(metadata, ?) FROM items WHERE number > ?"
             yield from connection.execute(query + " ORDER BY number", (path, path, after))
 
     def files(self) -> dict[str, tuple[int | None, int | None]]:
-        """Give size and time of every file that was indexed.
-
-        Returns
-        -------
-        dict of str to (int or None, int or None)
-            By uri: bytes, and nanoseconds of the last change.
-        """
+        """Give size and time of every file that was indexed."""
         with self.reading() as connection:
             rows = connection.execute("SELECT uri, file_size, file_mtime_ns FROM items WHERE uri IS NOT NULL")
             return {uri: (size, mtime) for uri, size, mtime in rows}
 
     def count(self, after: int = 0) -> int:
-        """Count the items.
-
-        Parameters
-        ----------
-        after : int
-            Only those of higher numbers.
-
-        Returns
-        -------
-        int
-            How many there are.
-        """
+        """Count the items."""
         with self.reading() as connection:
             return int(connection.execute("SELECT count(*) FROM items WHERE number > ?", (after,)).fetchone()[0])
 
     def overview(self) -> tuple[float | None, float | None, dict[str, int]]:
-        """Say when items were added and which metadata fields they have.
-
-        Returns
-        -------
-        (float or None, float or None, dict of str to int)
-            First and last time, and by field how many items have it.
-        """
+        """Say when items were added and which metadata fields they have."""
         with self.reading() as connection:
             first, last = connection.execute("SELECT min(added), max(added) FROM items").fetchone()
             fields = connection.execute("SELECT key, count(*) FROM items, json_each(metadata) GROUP BY key ORDER BY 1")
             return first, last, dict(fields.fetchall())
 
     def facts(self) -> dict[str, Any]:
-        """Give what is written down about the gallery as a whole.
-
-        Returns
-        -------
-        dict of str to int or str
-            ``generation``, ``forgotten``, ``fingerprint``, ``spec``, ``dim``, and ``snapshot`` when there is one.
-        """
+        """Give what is written down about the gallery as a whole."""
         with self.reading() as connection:
             return dict(connection.execute("SELECT key, value FROM facts").fetchall())
 
     def generation(self) -> int:
-        """Count the writes there have been.
-
-        Returns
-        -------
-        int
-            It grows with each.
-        """
+        """Count the writes there have been."""
         with self.reading() as connection:
             return int(connection.execute("SELECT value FROM facts WHERE key = 'generation'").fetchone()[0])
 
     def removed_since(self, generation: int) -> list[int]:
-        """Give the numbers of items taken away since.
-
-        Parameters
-        ----------
-        generation : int
-            Not before ``forgotten``.
-
-        Returns
-        -------
-        list of int
-            In no particular order.
-        """
+        """Give the numbers of items taken away since."""
         with self.reading() as connection:
             rows = connection.execute("SELECT number FROM removed WHERE generation > ?", (generation,))
             return [row[0] for row in rows]
@@ -318,16 +156,5 @@ def _rows_of(connection: sqlite3.Connection, query: str, numbers: Sequence[int])
 
 
 def row_checksum(values: tuple[Any, ...]) -> int:
-    """Sum up a row: a flipped bit in a page is not SQLite's to notice.
-
-    Parameters
-    ----------
-    values : tuple
-        ``id`` to ``added``, in the order of the columns.
-
-    Returns
-    -------
-    int
-        Its CRC-32.
-    """
+    """Sum up a row: a flipped bit in a page is not SQLite's to notice."""
     return zlib.crc32(repr(values).encode("utf-8", "backslashreplace"))

@@ -38,31 +38,7 @@ _RARE = 0.02  # up to this share of all vectors, every match is looked at
 
 @dataclass(frozen=True)
 class SnapshotFacts:
-    """What the database remembers of a snapshot.
-
-    Parameters
-    ----------
-    format : int
-        Of the files.
-    token : str
-        In their names.
-    sha256 : str
-        Of the index.
-    numbers_sha256 : str
-        Of the numbers.
-    generation : int
-        The last write it covers.
-    last_number : int
-        The highest number it covers.
-    count : int
-        How many vectors it has.
-    storage : str
-        ``float16`` or ``int8``.
-    nprobe : int
-        Lists that a search looks into.
-    recall : float
-        Share of the true ten nearest found with that many, worse of pictures and sentences.
-    """
+    """What the database remembers of a snapshot."""
 
     format: int
     token: str
@@ -76,13 +52,7 @@ class SnapshotFacts:
     recall: float
 
     def to_json(self) -> str:
-        """Write it down.
-
-        Returns
-        -------
-        str
-            One line.
-        """
+        """Write it down."""
         return json.dumps(asdict(self))
 
 
@@ -94,17 +64,7 @@ class SnapshotUnusableError(Exception):
 
 
 class Snapshot:
-    """An opened snapshot.
-
-    Parameters
-    ----------
-    facts : SnapshotFacts
-        What is known of it.
-    numbers : ndarray of int64, shape (n,)
-        By position, ascending: the items' numbers.
-    index : faiss.IndexIVFScalarQuantizer
-        Ids are positions.
-    """
+    """An opened snapshot."""
 
     def __init__(self, facts: SnapshotFacts, numbers: IntArray, index: Any) -> None:
         self.facts = facts
@@ -115,25 +75,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, folder: Path, written: str | None) -> Snapshot:
-        """Map the files into memory, after checking them.
-
-        Parameters
-        ----------
-        folder : Path
-            The gallery's.
-        written : str or None
-            What the database says of it.
-
-        Returns
-        -------
-        Snapshot
-            Of everything up to its generation.
-
-        Raises
-        ------
-        SnapshotUnusableError
-            If there is none, or anything about it is not as written down.
-        """
+        """Map the files into memory, after checking them."""
         if written is None:
             raise SnapshotUnusableError
         try:
@@ -154,13 +96,7 @@ class Snapshot:
             raise SnapshotUnusableError from error
 
     def remove(self, numbers: IntArray) -> None:
-        """Leave items out from here on.
-
-        Parameters
-        ----------
-        numbers : ndarray of int64
-            Those not in the snapshot are passed over.
-        """
+        """Leave items out from here on."""
         positions = np.searchsorted(self.numbers, numbers)
         inside = positions < len(self.numbers)
         inside[inside] &= self.numbers[positions[inside]] == numbers[inside]
@@ -169,24 +105,7 @@ class Snapshot:
         self.alive = alive
 
     def search(self, query: FloatArray, count: int, among: Mask | None, *, exact: bool) -> IntArray:
-        """Find candidates for the most similar.
-
-        Parameters
-        ----------
-        query : ndarray of float32, shape (dim,)
-            A unit vector.
-        count : int
-            How many results are wanted.
-        among : ndarray of bool, shape (n,), or None
-            By position: which may be found.
-        exact : bool
-            Whether to look at every vector.
-
-        Returns
-        -------
-        ndarray of int64
-            Numbers of all that may be among the `count` nearest, ``CANDIDATES`` times `count` at most.
-        """
+        """Find candidates for the most similar."""
         alive = self.alive
         allowed = alive if among is None else alive & among
         matches = int(np.count_nonzero(allowed))
@@ -224,18 +143,7 @@ class Snapshot:
         return similarities[0][kept], positions[0][kept]
 
     def read(self, lists: range) -> tuple[IntArray, FloatArray]:
-        """Give what is alive in some of the index's lists, as stored there.
-
-        Parameters
-        ----------
-        lists : range
-            Within 0 to ``list_count``.
-
-        Returns
-        -------
-        (ndarray of int64, shape (m,), ndarray of float32, shape (m, dim))
-            Numbers and vectors.
-        """
+        """Give what is alive in some of the index's lists, as stored there."""
         stored, width = self._index.invlists, self._index.code_size
         positions, codes = [np.empty(0, np.int64)], [np.empty((0, width), np.uint8)]
         for which in lists:
@@ -254,18 +162,7 @@ class Snapshot:
         return int(self._index.nlist)
 
     def encoded(self, vectors: FloatArray) -> FloatArray:
-        """Round vectors as the index does.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, dim)
-            What ``read`` would give for them.
-        """
+        """Round vectors as the index does."""
         return self._decoded(self._index.sq.compute_codes(np.ascontiguousarray(vectors)))
 
     def _decoded(self, codes: np.ndarray) -> FloatArray:
@@ -285,50 +182,18 @@ class Snapshot:
 
 
 def snapshot_paths(folder: Path, token: str) -> tuple[Path, Path]:
-    """Name the files of a snapshot.
-
-    Parameters
-    ----------
-    folder : Path
-        The gallery's.
-    token : str
-        Its own.
-
-    Returns
-    -------
-    (Path, Path)
-        Index and numbers.
-    """
+    """Name the files of a snapshot."""
     return folder / f"index-{token}.faiss", folder / f"index-{token}.npy"
 
 
 def remove_snapshots(folder: Path, keep: str) -> None:
-    """Delete the files of other snapshots; processes that have them mapped are not disturbed.
-
-    Parameters
-    ----------
-    folder : Path
-        The gallery's.
-    keep : str
-        The token of the one that stays.
-    """
+    """Delete the files of other snapshots; processes that have them mapped are not disturbed."""
     for path in folder.glob("index-*"):
         if not path.name.startswith(f"index-{keep}."):
             path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
-    """Sum up a file.
-
-    Parameters
-    ----------
-    path : Path
-        Any file.
-
-    Returns
-    -------
-    str
-        In hex.
-    """
+    """Sum up a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

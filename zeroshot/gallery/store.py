@@ -26,29 +26,7 @@ class GalleryStore(RowReader):
     """Rows in, rows out; every write is all or nothing, and on disk when the call returns."""
 
     def add(self, rows: Iterable[tuple[Item, FloatArray]], *, replace: bool = False) -> int:
-        """Store items, all or none.
-
-        Parameters
-        ----------
-        rows : iterable of (Item, ndarray of float32, shape (dim,))
-            Items and their vectors.
-        replace : bool
-            Whether an item of a known id takes the other's place.
-
-        Returns
-        -------
-        int
-            How many were stored.
-
-        Raises
-        ------
-        ItemExists
-            If an id is known and `replace` is False.
-        GalleryRefused
-            If an id is empty, metadata is not JSON, or a vector is not a finite unit vector of the right length.
-        GalleryBusy
-            If another process is writing.
-        """
+        """Store items, all or none."""
         prepared = [self._prepared(item, vector) for item, vector in rows]
         with self.writing() as (connection, generation):
             for values, vector in prepared:
@@ -64,25 +42,7 @@ class GalleryStore(RowReader):
         return len(prepared)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove items, all or none.
-
-        Parameters
-        ----------
-        ids : sequence of str
-            Which.
-
-        Returns
-        -------
-        int
-            How many were removed.
-
-        Raises
-        ------
-        ItemNotFound
-            If an id is not known.
-        GalleryBusy
-            If another process is writing.
-        """
+        """Remove items, all or none."""
         unique = list(dict.fromkeys(ids))
         with self.writing() as (connection, generation):
             for id_ in unique:
@@ -91,20 +51,7 @@ class GalleryStore(RowReader):
         return len(unique)
 
     def publish(self, snapshot: str, generation: int) -> None:
-        """Write down which snapshot of the index is the current one, and forget removals that it knows of.
-
-        Parameters
-        ----------
-        snapshot : str
-            What there is to say of it, in JSON.
-        generation : int
-            What it covers.
-
-        Raises
-        ------
-        GalleryBusy
-            If another process is writing.
-        """
+        """Write down which snapshot of the index is the current one, and forget removals that it knows of."""
         with self.writing() as (connection, _):
             connection.execute("INSERT OR REPLACE INTO facts VALUES ('snapshot', ?)", (snapshot,))
             connection.execute("UPDATE facts SET value = max(value, ?) WHERE key = 'forgotten'", (generation,))

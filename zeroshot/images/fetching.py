@@ -14,29 +14,7 @@ from zeroshot.errors import ImageNotFound, ImageTooLarge
 
 
 def fetch(url: str, *, max_bytes: int, timeout_s: float = 20.0) -> bytes:
-    """Download a picture.
-
-    Parameters
-    ----------
-    url : str
-        An ``http://`` or ``https://`` address.
-    max_bytes : int
-        Most bytes read.
-    timeout_s : float
-        Most seconds the whole download may take.
-
-    Returns
-    -------
-    bytes
-        The body.
-
-    Raises
-    ------
-    ImageNotFound
-        If the address does not answer with the picture in time.
-    ImageTooLarge
-        If the body has more than `max_bytes`.
-    """
+    """Download a picture."""
     deadline = time.monotonic() + timeout_s
     request = urllib.request.Request(url, headers={"User-Agent": "zeroshot", "Accept": "image/*"})  # noqa: S310
     body = bytearray()

@@ -121,23 +121,7 @@ class Preprocessing:
         return 2 * max(*self.size, self.resize_to or 0)
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Resize, crop or pad, and normalise one picture.
-
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            Any size and mode; converted as ``zeroshot.images.load`` converts it.
-
-        Returns
-        -------
-        ndarray of float32, shape (3, height, width)
-            The model's input.
-
-        Raises
-        ------
-        ImageUnreadable
-            If it cannot be converted.
-        """
+        """Resize, crop or pad, and normalise one picture."""
         image = to_rgb(image)
         if self.resize_mode == "squash":
             fitted = self._resize(image, self.size)

@@ -124,31 +124,7 @@ def decode_base64(text: str) -> bytes:
 
 
 def open_source(source: object, limits: ImageLimits) -> bytes | Path:
-    """Open whatever is neither a PIL image nor an array.
-
-    Parameters
-    ----------
-    source : ImageSource
-        A path, data URI, URL, bytes or binary file.
-    limits : ImageLimits
-        Limits to hold it to.
-
-    Returns
-    -------
-    bytes or Path
-        The encoded picture, or the path of a file that exists and is within the byte limit.
-
-    Raises
-    ------
-    ImageNotFound
-        If a path names no file that can be opened.
-    ImageSourceRefused
-        If it is a URL and the limits do not allow fetching.
-    ImageTooLarge
-        If it has too many bytes.
-    ImageUnreadable
-        If it is empty, or not a source at all.
-    """
+    """Open whatever is neither a PIL image nor an array."""
     name = describe(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _within(bytes(source), limits, name)

@@ -48,13 +48,7 @@ newest version up to it that wrote any. Numbers are never used twice, so a set's
 
 
 class LabelDatabase:
-    """One connection, shared by the threads of a process under a lock; opened when first used.
-
-    Parameters
-    ----------
-    path : Path
-        The file; made, with its folder, by the first write.
-    """
+    """One connection, shared by the threads of a process under a lock; opened when first used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,20 +57,7 @@ class LabelDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection to read from.
-
-        Yields
-        ------
-        Connection
-            All reads in the block see one state; of an empty database while there is no file.
-
-        Raises
-        ------
-        LabelSetCorrupt
-            If the file is damaged.
-        LabelSetError
-            If it cannot be read.
-        """
+        """Give the connection to read from."""
         with self._lock, self._in_our_words():
             connection = self._open() if self._connection or self.path.exists() else _empty()
             connection.execute("BEGIN")
@@ -91,18 +72,6 @@ class LabelDatabase:
         """Open a transaction: committed, and safe on disk, when the block is left without an error.
 
         Another process that writes is waited for.
-
-        Yields
-        ------
-        Connection
-            To read from and write to.
-
-        Raises
-        ------
-        LabelSetCorrupt
-            If the file is damaged.
-        LabelSetError
-            If it cannot be written.
         """
         with self._lock, self._in_our_words():
             connection = self._open()

@@ -133,18 +133,7 @@ class LabelSetFile(BaseModel):
 
 
 def dump_label(label: Label) -> str | LabelEntry:
-    """Put a label into its form.
-
-    Parameters
-    ----------
-    label : Label
-        Any.
-
-    Returns
-    -------
-    str or LabelEntry
-        The name alone where there is no more to say.
-    """
+    """Put a label into its form."""
     if label == Label(label.name):
         return label.name
     return LabelEntry(
@@ -158,18 +147,7 @@ def dump_label(label: Label) -> str | LabelEntry:
 
 
 def dump_templates(templates: TemplateSet | None) -> str | list[str] | None:
-    """Put templates into their form.
-
-    Parameters
-    ----------
-    templates : TemplateSet or None
-        Any.
-
-    Returns
-    -------
-    str, list of str, or None
-        A shipped set's name; else the templates themselves.
-    """
+    """Put templates into their form."""
     if templates is None or (templates.name in shipped("templates") and load_templates(templates.name) == templates):
         return None if templates is None else templates.name
     return list(templates.templates)

@@ -61,19 +61,7 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelFault:
-    """What is wrong with one label of a list.
-
-    Parameters
-    ----------
-    index : int
-        Which label, from 0.
-    field : str
-        Which of its fields.
-    message : str
-        What was wrong, with the value.
-    remedy : str
-        What to do.
-    """
+    """What is wrong with one label of a list."""
 
     index: int
     field: str
@@ -145,35 +133,13 @@ def require(labels: Sequence[Label], at_least: int) -> None:
 
 
 def stripped(label: Label) -> Label:
-    """Drop the outer whitespace of a label's name.
-
-    Parameters
-    ----------
-    label : Label
-        As given.
-
-    Returns
-    -------
-    Label
-        The same label where there is none.
-    """
+    """Drop the outer whitespace of a label's name."""
     name = label.name
     return label if not isinstance(name, str) or name == name.strip() else replace(label, name=name.strip())
 
 
 def label_faults(labels: Sequence[Label]) -> Iterator[LabelFault]:
-    """Say what is wrong with a list of labels, first fault first.
-
-    Parameters
-    ----------
-    labels : sequence of Label
-        Stripped.
-
-    Yields
-    ------
-    LabelFault
-        One per fault.
-    """
+    """Say what is wrong with a list of labels, first fault first."""
     owner: dict[str, int] = {}
     for index, label in enumerate(labels):
         if not isinstance(label.name, str) or not label.name.strip():

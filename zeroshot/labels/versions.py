@@ -60,18 +60,7 @@ class StoredLabelSet:
 
 
 def read_summaries(connection: sqlite3.Connection) -> list[StoredLabelSet]:
-    """Say which sets there are.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction.
-
-    Returns
-    -------
-    list of StoredLabelSet
-        By name.
-    """
+    """Say which sets there are."""
     rows = connection.execute(
         "SELECT name, version, (SELECT count(*) FROM labels WHERE set_id = id AND until IS NULL), "
         "(SELECT changed FROM versions WHERE set_id = id AND versions.version = sets.version) "
@@ -81,29 +70,7 @@ def read_summaries(connection: sqlite3.Connection) -> list[StoredLabelSet]:
 
 
 def read_version(connection: sqlite3.Connection, set_id: int, name: str, version: int) -> LabelSet:
-    """Put a version together.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction.
-    set_id : int
-        Which set.
-    name : str
-        Its name.
-    version : int
-        Which version.
-
-    Returns
-    -------
-    LabelSet
-        As it was written.
-
-    Raises
-    ------
-    LabelSetCorrupt
-        If a row is not as it was written.
-    """
+    """Put a version together."""
     bodies = connection.execute(
         "SELECT name, body FROM labels WHERE set_id = ? AND since <= ? AND (until IS NULL OR until > ?) "
         "ORDER BY number",
@@ -132,26 +99,7 @@ def read_version(connection: sqlite3.Connection, set_id: int, name: str, version
 
 
 def write_version(connection: sqlite3.Connection, set_id: int, new: LabelSet, old: LabelSet | None, what: str) -> int:
-    """Write what is different from the version before.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction.
-    set_id : int
-        Which set.
-    new : LabelSet
-        Validated.
-    old : LabelSet or None
-        The version before; None for the first.
-    what : str
-        What was done.
-
-    Returns
-    -------
-    int
-        The new version.
-    """
+    """Write what is different from the version before."""
     ((version,),) = connection.execute(
         "UPDATE sets SET version = version + 1 WHERE id = ? RETURNING version", (set_id,)
     ).fetchall()
@@ -179,20 +127,7 @@ def write_version(connection: sqlite3.Connection, set_id: int, new: LabelSet, ol
 
 
 def read_changes(connection: sqlite3.Connection, set_id: int) -> list[Change]:
-    """Read a set's history.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction.
-    set_id : int
-        Which set.
-
-    Returns
-    -------
-    list of Change
-        Oldest first.
-    """
+    """Read a set's history."""
     rows = connection.execute(
         "SELECT version, changed, change FROM versions WHERE set_id = ? ORDER BY version", (set_id,)
     )
@@ -200,15 +135,7 @@ def read_changes(connection: sqlite3.Connection, set_id: int) -> list[Change]:
 
 
 def delete_set(connection: sqlite3.Connection, set_id: int) -> None:
-    """Remove a set and all its versions.
-
-    Parameters
-    ----------
-    connection : Connection
-        In a transaction.
-    set_id : int
-        Which set.
-    """
+    """Remove a set and all its versions."""
     connection.execute("DELETE FROM labels WHERE set_id = ?", (set_id,))
     connection.execute("DELETE FROM heads WHERE set_id = ?", (set_id,))
     connection.execute("DELETE FROM versions WHERE set_id = ?", (set_id,))

@@ -22,19 +22,7 @@ _SCALED_BY = 1_000  # pictures that a cache's strength is scaled by
 
 @dataclass(frozen=True)
 class Choice:
-    """One candidate.
-
-    Parameters
-    ----------
-    ridge : float or None
-        The probe's; None is none.
-    beta : float
-        The cache's sharpness.
-    strength : float
-        The cache's; 0 is none.
-    share : float
-        Weight of pictures with propagated labels in the probe; 0 leaves them out.
-    """
+    """One candidate."""
 
     ridge: float | None
     beta: float
@@ -43,17 +31,7 @@ class Choice:
 
 
 class Blender:
-    """Logits of every candidate for some pictures, from parts computed once.
-
-    Parameters
-    ----------
-    lesson : Lesson
-        What is learnt from.
-    vectors : ndarray of float32, shape (n, dim)
-        The pictures to be judged.
-    added : Lesson or None
-        Pictures with propagated labels.
-    """
+    """Logits of every candidate for some pictures, from parts computed once."""
 
     def __init__(self, lesson: Lesson, vectors: FloatArray, added: Lesson | None) -> None:
         self._lesson, self._vectors = lesson, vectors
@@ -68,18 +46,7 @@ class Blender:
                 self._probes[ridge, share] = _added(lesson, correction, vectors)
 
     def logits(self, choice: Choice) -> Scores:
-        """Blend.
-
-        Parameters
-        ----------
-        choice : Choice
-            How.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-            At temperature 1.
-        """
+        """Blend."""
         logits = self._text
         if choice.ridge is not None:
             logits = logits + self._probes[choice.ridge, choice.share]
@@ -89,18 +56,7 @@ class Blender:
 
 
 def candidates(*, with_unlabelled: bool) -> list[Choice]:
-    """List what is tried.
-
-    Parameters
-    ----------
-    with_unlabelled : bool
-        Whether there are pictures with propagated labels.
-
-    Returns
-    -------
-    list of Choice
-        The text alone first.
-    """
+    """List what is tried."""
 
     def all_of() -> Iterator[Choice]:
         for ridge in (None, *_RIDGES):
@@ -116,28 +72,7 @@ def candidates(*, with_unlabelled: bool) -> list[Choice]:
 def build_head(
     lesson: Lesson, choice: Choice, names: Sequence[str], *, model: str, fingerprint: str, added: Lesson | None = None
 ) -> Head:
-    """Learn one candidate's head.
-
-    Parameters
-    ----------
-    lesson : Lesson
-        What is learnt from.
-    choice : Choice
-        Which candidate.
-    names : sequence of str
-        k labels.
-    model : str
-        The encoder's spec.
-    fingerprint : str
-        The encoder's.
-    added : Lesson or None
-        Pictures with propagated labels.
-
-    Returns
-    -------
-    Head
-        For the labels that have pictures.
-    """
+    """Learn one candidate's head."""
     seen = lesson.seen
     weights = np.zeros((len(seen), lesson.matrix.shape[1]), dtype=np.float32)
     if choice.ridge is not None:

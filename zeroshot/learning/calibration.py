@@ -24,23 +24,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Quality:
-    """How far probabilities can be trusted.
-
-    Parameters
-    ----------
-    pictures : int
-        Measured on how many.
-    accuracy : float
-        Share whose best label is right.
-    ece : float
-        Expected calibration error: mean distance of confidence and accuracy over 15 bins of confidence.
-    ece_floor : float
-        What that would be on so many pictures if the confidences were exactly right (simulated).
-    nll : float
-        Mean negative log-likelihood of the right label.
-    brier : float
-        Mean squared distance of the probabilities from the truth, summed over labels.
-    """
+    """How far probabilities can be trusted."""
 
     pictures: int
     accuracy: float
@@ -52,17 +36,7 @@ class Quality:
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """Answers sorted by their confidence into fifteen parts of [0, 1].
-
-    Parameters
-    ----------
-    counts : ndarray of int64, shape (15,)
-        How many answers there are.
-    hits : ndarray of float64, shape (15,)
-        How many of them are right.
-    confidence : ndarray of float64, shape (15,)
-        The sum of their confidences.
-    """
+    """Answers sorted by their confidence into fifteen parts of [0, 1]."""
 
     counts: IntArray
     hits: Scores
@@ -75,40 +49,14 @@ class Bins:
 
 
 def count_bins(confidence: Scores, hits: BoolArray) -> Bins:
-    """Sort answers by confidence.
-
-    Parameters
-    ----------
-    confidence : ndarray of float64, shape (n,)
-        In [0, 1].
-    hits : ndarray of bool, shape (n,)
-        Which answers are right.
-
-    Returns
-    -------
-    Bins
-        Of equal width.
-    """
+    """Sort answers by confidence."""
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     right, sums = (np.bincount(bins, weights=weights, minlength=_BINS) for weights in (hits, confidence))
     return Bins(np.bincount(bins, minlength=_BINS), np.asarray(right, np.float64), np.asarray(sums, np.float64))
 
 
 def measure(probabilities: Scores, right: IntArray) -> Quality:
-    """Measure probabilities of labels that exclude each other.
-
-    Parameters
-    ----------
-    probabilities : ndarray of float64, shape (n, k)
-        Rows sum to 1.
-    right : ndarray of int64, shape (n,)
-        The right columns.
-
-    Returns
-    -------
-    Quality
-        Of these pictures.
-    """
+    """Measure probabilities of labels that exclude each other."""
     rows = np.arange(len(right))
     confidence = probabilities.max(axis=1)
     hit = probabilities.argmax(axis=1) == right
@@ -171,27 +119,6 @@ def fit_thresholds(scores: Scores, right: BoolArray, *, precision: float | None 
     """Find each label's threshold, on its own scale, for the best F1 or for a wanted precision.
 
     Few pictures say little: a threshold is drawn towards 0.5, the more the fewer pictures have the label.
-
-    Parameters
-    ----------
-    scores : ndarray of float64, shape (n, k)
-        In [0, 1].
-    right : ndarray of bool, shape (n, k)
-        Which labels each picture has.
-    precision : float or None
-        Wanted share of right answers: the lowest threshold that reaches it is taken. None is for F1.
-
-    Returns
-    -------
-    ndarray of float64, shape (k,)
-        0.5 for a label that no picture has, or of which no threshold reaches the precision.
-
-    Raises
-    ------
-    LearningError
-        If no picture has any label, or a number is not finite.
-    OptionError
-        If `precision` is not above 0 and at most 1.
     """
     if precision is not None and not 0 < precision <= 1:
         raise OptionError(

@@ -37,39 +37,14 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Groups of pictures, largest first.
-
-    Parameters
-    ----------
-    members : ndarray of int64, shape (n,)
-        Each picture's cluster; -1 for none.
-    centroids : ndarray of float32, shape (k, dim)
-        Unit rows: the mean of each.
-    tried : tuple of (int, float)
-        Numbers of clusters that were tried, and their silhouettes.
-    """
+    """Groups of pictures, largest first."""
 
     members: IntArray
     centroids: FloatArray
     tried: tuple[tuple[int, float], ...] = ()
 
     def typical(self, cluster: int, vectors: FloatArray, count: int) -> IntArray:
-        """Give the pictures nearest to a cluster's middle.
-
-        Parameters
-        ----------
-        cluster : int
-            Which.
-        vectors : ndarray of float32, shape (n, dim)
-            All pictures.
-        count : int
-            How many at most.
-
-        Returns
-        -------
-        ndarray of int64
-            Nearest first.
-        """
+        """Give the pictures nearest to a cluster's middle."""
         inside = np.flatnonzero(self.members == cluster)
         nearest = np.argsort(-(vectors[inside] @ self.centroids[cluster]), kind="stable")
         return inside[nearest[:count]]
@@ -78,31 +53,7 @@ class Clusters:
 def cluster_pictures(
     vectors: FloatArray, *, count: int | None = None, method: Method | str = Method.KMEANS, smallest: int = 5
 ) -> Clusters:
-    """Group pictures.
-
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (n, dim)
-        Unit rows.
-    count : int or None
-        How many clusters; chosen by silhouette when None. For k-means alone.
-    method : Method or str
-        "kmeans" or "hdbscan".
-    smallest : int
-        Fewest pictures of a cluster, for HDBSCAN.
-
-    Returns
-    -------
-    Clusters
-        The same for the same vectors.
-
-    Raises
-    ------
-    LearningError
-        If there are too few pictures, no group is found, or a number is not finite.
-    OptionError
-        If there is no such method, or `count` is out of range.
-    """
+    """Group pictures."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     distinct = len(np.unique(vectors, axis=0))
     if not np.isfinite(vectors).all():
@@ -141,24 +92,7 @@ def cluster_pictures(
 
 
 def suggest_names(centroids: FloatArray, matrix: FloatArray, names: Sequence[str], top: int = 5) -> list[list[str]]:
-    """Name clusters after the words whose text is nearest to their middle.
-
-    Parameters
-    ----------
-    centroids : ndarray of float32, shape (k, dim)
-        Unit rows.
-    matrix : ndarray of float32, shape (v, dim)
-        A vocabulary's class matrix.
-    names : sequence of str
-        The v names.
-    top : int
-        How many per cluster.
-
-    Returns
-    -------
-    list of list of str
-        k lists, best first.
-    """
+    """Name clusters after the words whose text is nearest to their middle."""
     order = np.argsort(-(centroids @ matrix.T), axis=1, kind="stable")[:, :top]
     return [[names[column] for column in row] for row in order]
 
@@ -170,26 +104,6 @@ def centroid_head(
 
     They weigh twice what text does: their logits differ between clusters by twice what a vocabulary's do among its
     names, so that a name of which the model knows nothing does no harm.
-
-    Parameters
-    ----------
-    clusters : Clusters
-        The groups.
-    vectors : ndarray of float32, shape (n, dim)
-        Their pictures.
-    matrix : ndarray of float32, shape (v, dim)
-        A vocabulary's class matrix.
-    logit_scale : float
-        The encoder's.
-    model : str
-        The encoder's spec.
-    fingerprint : str
-        The encoder's.
-
-    Returns
-    -------
-    Head
-        With one key per cluster.
     """
     sample = vectors[np.random.default_rng(0).permutation(len(vectors))[:_JUDGED]]
     text = float((logit_scale * (sample @ matrix.T).astype(np.float64)).std(axis=1).mean())

@@ -22,19 +22,7 @@ _SEPARATOR = "|"  # between the labels of one picture
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Pictures whose labels are known.
-
-    Parameters
-    ----------
-    paths : tuple of str
-        n pictures.
-    right : ndarray of bool, shape (n, k)
-        Which labels each has, in the order of the label set.
-    vectors : ndarray of float32, shape (n, dim)
-        Unit rows.
-    unreadable : tuple of (str, str)
-        Pictures that could not be used, and why; they are in none of the above.
-    """
+    """Pictures whose labels are known."""
 
     paths: tuple[str, ...]
     right: BoolArray
@@ -42,25 +30,7 @@ class Examples:
     unreadable: tuple[tuple[str, str], ...]
 
     def single(self, label_set: LabelSet, names: Sequence[str]) -> IntArray:
-        """Give each picture's one label, where labels exclude each other.
-
-        Parameters
-        ----------
-        label_set : LabelSet
-            What the pictures were read for.
-        names : sequence of str
-            k of its labels.
-
-        Returns
-        -------
-        ndarray of int64, shape (n,)
-            Positions in `names`.
-
-        Raises
-        ------
-        LearningError
-            If a picture has none of them, or several.
-        """
+        """Give each picture's one label, where labels exclude each other."""
         right = self.right[:, [label_set.names.index(name) for name in names]]
         wrong = np.flatnonzero(right.sum(axis=1) != 1)
         if len(wrong):
@@ -73,28 +43,7 @@ class Examples:
 
 
 def read_examples(source: Path, label_set: LabelSet, classifier: ZeroShotClassifier) -> Examples:
-    """Read and embed labelled pictures.
-
-    Parameters
-    ----------
-    source : Path
-        A folder with a folder per label, or a CSV file with the columns ``file`` (relative to it) and ``label``
-        (several separated by ``|``). Labels go by their names or aliases.
-    label_set : LabelSet
-        The k labels.
-    classifier : ZeroShotClassifier
-        Its encoder and limits.
-
-    Returns
-    -------
-    Examples
-        What could be read, and what could not.
-
-    Raises
-    ------
-    LearningError
-        If there is no such folder or file, it names an unknown label, or no picture in it can be used.
-    """
+    """Read and embed labelled pictures."""
     pairs = _from_folder(source) if source.is_dir() else _from_csv(source)
     unknown = sorted({label for _, labels in pairs for label in labels if label_set.find(label) is None})
     if unknown:
@@ -120,24 +69,7 @@ def read_examples(source: Path, label_set: LabelSet, classifier: ZeroShotClassif
 
 
 def check_unseen(examples: Examples, head: Head, fitted: Calibration | None, name: str) -> None:
-    """Refuse to calibrate a head on the pictures that it was taught with: it is surer of them than of any other.
-
-    Parameters
-    ----------
-    examples : Examples
-        The pictures.
-    head : Head
-        What was taught.
-    fitted : Calibration or None
-        What was fitted with it.
-    name : str
-        What the folder or file of the pictures is called.
-
-    Raises
-    ------
-    LearningError
-        If a picture is one of the head's, or the same folder with as many pictures was what it was fitted on.
-    """
+    """Refuse to calibrate a head on the pictures that it was taught with: it is surer of them than of any other."""
     copies = int(((examples.vectors @ head.keys.T) > 1 - 1e-5).any(axis=1).sum()) if len(head.keys) else 0
     same = fitted is not None and (fitted.fitted_on, fitted.pictures) == (name, len(examples.paths))
     if copies or same:

@@ -36,17 +36,7 @@ _UNMEASURED = Choice(ridge=None, beta=5.0, strength=0.5)
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What was learnt.
-
-    Parameters
-    ----------
-    head : Head
-        With what was measured, if anything was.
-    temperature : float
-        Under which its probabilities are likeliest on left-out pictures; 1 where nothing was measured.
-    propagated : ndarray of float64, shape (m, k), or None
-        Confidence in each label of the unlabelled pictures; None where there were none.
-    """
+    """What was learnt."""
 
     head: Head
     temperature: float
@@ -68,34 +58,7 @@ def fit_head(
     unlabelled: FloatArray | None = None,
     partial: bool = False,
 ) -> Fit:
-    """Learn a head.
-
-    Parameters
-    ----------
-    lesson : Lesson
-        Pictures and their labels.
-    names : sequence of str
-        k labels.
-    model : str
-        The encoder's spec.
-    fingerprint : str
-        The encoder's.
-    unlabelled : ndarray of float32, shape (m, dim), or None
-        Pictures to spread the labels to.
-    partial : bool
-        Whether labels may have no pictures: those keep what their text says.
-
-    Returns
-    -------
-    Fit
-        The head, and what was measured.
-
-    Raises
-    ------
-    LearningError
-        If there are fewer than two labels with pictures, a label has none and `partial` is False, or a number is not
-        finite.
-    """
+    """Learn a head."""
     _check(lesson, names, unlabelled, partial=partial)
     if not _is_measurable(lesson, _assign_folds(lesson)):
         return Fit(build_head(lesson, _UNMEASURED, names, model=model, fingerprint=fingerprint), 1.0)

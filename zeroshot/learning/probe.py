@@ -23,21 +23,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """Pictures whose labels are known, and the text they are known under.
-
-    Parameters
-    ----------
-    matrix : ndarray of float32, shape (k, dim)
-        The class matrix.
-    logit_scale : float
-        The encoder's.
-    vectors : ndarray of float32, shape (n, dim)
-        Unit rows.
-    right : ndarray of int64, shape (n,)
-        Rows of the class matrix.
-    weights : ndarray of float64, shape (n,)
-        How much each picture counts.
-    """
+    """Pictures whose labels are known, and the text they are known under."""
 
     matrix: FloatArray
     logit_scale: float
@@ -51,48 +37,15 @@ class Lesson:
         return np.unique(self.right)
 
     def text_logits(self, vectors: FloatArray) -> Scores:
-        """Give the logits of the text alone.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Pictures.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, k)
-            logit_scale x cosine.
-        """
+        """Give the logits of the text alone."""
         return self.logit_scale * (vectors @ self.matrix.T).astype(np.float64)
 
     def take(self, rows: IntArray) -> Lesson:
-        """Keep some of the pictures.
-
-        Parameters
-        ----------
-        rows : ndarray of int64
-            Which.
-
-        Returns
-        -------
-        Lesson
-            Under the same text.
-        """
+        """Keep some of the pictures."""
         return Lesson(self.matrix, self.logit_scale, self.vectors[rows], self.right[rows], self.weights[rows])
 
     def join(self, other: Lesson) -> Lesson:
-        """Add the pictures of another lesson under the same text.
-
-        Parameters
-        ----------
-        other : Lesson
-            Its pictures come last.
-
-        Returns
-        -------
-        Lesson
-            Both.
-        """
+        """Add the pictures of another lesson under the same text."""
         return Lesson(
             self.matrix,
             self.logit_scale,
@@ -107,20 +60,6 @@ def fit_probe(lesson: Lesson, ridge: float, start: Scores | None = None) -> Scor
 
     Minimised, with L-BFGS, is the weighted mean of -log softmax(logit_scale x (T + D)')[right] plus
     ridge / 2 ||D||^2; D is 0 for labels without pictures.
-
-    Parameters
-    ----------
-    lesson : Lesson
-        What is learnt from.
-    ridge : float
-        The larger, the closer to the text; its scale does not depend on logit_scale.
-    start : ndarray of float64, shape (k, dim), or None
-        Where to begin: another ridge's answer. Zeros when None.
-
-    Returns
-    -------
-    ndarray of float64, shape (k, dim)
-        D.
     """
     minimize = require("scipy.optimize").minimize
     scale, seen = lesson.logit_scale, lesson.seen

@@ -25,18 +25,7 @@ _ROUNDS = 25  # 0.5 ** 25 of the way is left
 
 
 def neighbour_graph(vectors: FloatArray) -> Any:
-    """Connect each picture with the ten most similar to it.
-
-    Parameters
-    ----------
-    vectors : ndarray of float32, shape (n, dim)
-        Unit rows.
-
-    Returns
-    -------
-    scipy.sparse.csr_array, shape (n, n)
-        Symmetric, normalised by the square roots of both degrees; zeros on the diagonal.
-    """
+    """Connect each picture with the ten most similar to it."""
     import faiss
 
     sparse = require("scipy.sparse")
@@ -54,24 +43,7 @@ def neighbour_graph(vectors: FloatArray) -> Any:
 
 
 def propagate(graph: Any, labelled: IntArray, right: IntArray, belief: Scores) -> Scores:
-    """Spread known labels.
-
-    Parameters
-    ----------
-    graph : scipy.sparse.csr_array, shape (n, n)
-        Of ``neighbour_graph``.
-    labelled : ndarray of int64, shape (m,)
-        The pictures whose labels are known.
-    right : ndarray of int64, shape (m,)
-        Their labels.
-    belief : ndarray of float64, shape (n, k)
-        What a model makes of every picture; rows sum to 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, k)
-        Rows sum to 1: each label's confidence.
-    """
+    """Spread known labels."""
     known = _BELIEF * belief
     known[labelled] = 0.0
     known[labelled, right] = 1.0

@@ -20,13 +20,7 @@ from zeroshot.scoring.results import Classification
 
 
 class HierarchicalScorer(Scorer):
-    """Probabilities of all nodes; an answer goes down while the likeliest child is sure enough.
-
-    Parameters
-    ----------
-    inputs : ScoringInputs
-        What it computes with.
-    """
+    """Probabilities of all nodes; an answer goes down while the likeliest child is sure enough."""
 
     mode: ClassVar[Mode] = Mode.HIERARCHICAL
 

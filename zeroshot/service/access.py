@@ -23,24 +23,7 @@ _READS = frozenset(["GET", "HEAD", "OPTIONS"])
 
 
 class Access:
-    """Let a request in, or answer 401, 403 or 429.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        What it wraps.
-    keys : ApiKeys
-        Whose requests are accepted; with none everybody's are.
-    hosts : collection of str
-        Names that the header ``Host`` may have; any where it is empty. Without keys this keeps web pages from reaching
-        a server on loopback by a name of their own (DNS rebinding).
-    origins : collection of str
-        Origins of web pages that may ask; others may read what anybody may, and write nothing.
-    rate : RateLimit or None
-        Requests that each key, or without keys each address, may make.
-    metrics : Metrics
-        Counts what is refused.
-    """
+    """Let a request in, or answer 401, 403 or 429."""
 
     def __init__(
         self,

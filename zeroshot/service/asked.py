@@ -25,19 +25,7 @@ _FEW_LABELS = 1_000  # more are ranked off the event loop
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Labels that are embedded and wait for pictures.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        From pictures to vectors.
-    labels : LabelSet
-        The labels.
-    scorer : Scorer
-        Ranks them.
-    top_k : int or None
-        How many labels an answer holds.
-    """
+    """Labels that are embedded and wait for pictures."""
 
     pipeline: Pipeline
     labels: LabelSet
@@ -45,25 +33,7 @@ class Asked:
     top_k: int | None
 
     async def answer(self, source: str | bytes) -> Answer:
-        """Answer for one picture.
-
-        Parameters
-        ----------
-        source : str or bytes
-            Base64, a data URI or a URL; or the picture itself.
-
-        Returns
-        -------
-        Answer
-            The labels, best first.
-
-        Raises
-        ------
-        ImageError
-            If it cannot be used.
-        ServiceError
-            If there is no answer now.
-        """
+        """Answer for one picture."""
         vector = await self.pipeline.embed(to_source(source))
         with timed("rank"):
             return self._rank(vector) if len(self.scorer.names) <= _FEW_LABELS else await run_sync(self._rank, vector)
@@ -73,23 +43,7 @@ class Asked:
         return Answer.of(found, self.labels, self.pipeline.classifier.encoder.spec, self.scorer.warnings)
 
     async def answer_or_refuse(self, source: str | bytes) -> Answer | ZeroshotError:
-        """Answer for one of several pictures; one that cannot be used is its own fault and nobody else's.
-
-        Parameters
-        ----------
-        source : str or bytes
-            As for ``answer``.
-
-        Returns
-        -------
-        Answer or ZeroshotError
-            Why there is none.
-
-        Raises
-        ------
-        ServiceError
-            If there is no answer now.
-        """
+        """Answer for one of several pictures; one that cannot be used is its own fault and nobody else's."""
         try:
             return await self.answer(source)
         except (ImageError, ModelError) as error:
@@ -98,22 +52,7 @@ class Asked:
     async def stream(
         self, lines: AsyncIterator[bytes], *, window: int, timeout_s: float
     ) -> AsyncIterator[StreamAnswer]:
-        """Answer for any number of pictures, in order.
-
-        Parameters
-        ----------
-        lines : async iterator of bytes
-            ``StreamLine`` as JSON.
-        window : int
-            How many are in flight at once.
-        timeout_s : float
-            Most seconds that each may take.
-
-        Yields
-        ------
-        StreamAnswer
-            One per line.
-        """
+        """Answer for any number of pictures, in order."""
         waiting: deque[tuple[str | None, asyncio.Future[Answer | ZeroshotError]]] = deque()
         index = 0
         try:

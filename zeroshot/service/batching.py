@@ -29,23 +29,7 @@ Health = Literal["ok", "stalled", "dead"]
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A picture on its way through the encoder.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (3, height, width)
-        Preprocessed.
-    future : Future
-        Gets the vector, or why there is none; cancelling it before its batch begins frees its place.
-    deadline : float
-        On the clock of ``time.monotonic``: a job that is still waiting then is dropped.
-    arrived : float
-        When it was submitted, on the same clock.
-    started : float
-        When its batch began, on the same clock; 0 before.
-    ended : float
-        When its batch ended, on the same clock; 0 before.
-    """
+    """A picture on its way through the encoder."""
 
     pixels: FloatArray
     future: Future[FloatArray]
@@ -57,17 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What a finished batch was like, for the metrics.
-
-    Parameters
-    ----------
-    size : int
-        Pictures in it.
-    waited_s : sequence of float
-        How long each had waited.
-    took_s : float
-        How long the encoder took.
-    """
+    """What a finished batch was like, for the metrics."""
 
     size: int
     waited_s: Sequence[float]
@@ -75,21 +49,7 @@ class BatchReport:
 
 
 class Batcher:
-    """The thread that encodes, and the queue before it.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Embeds pictures.
-    max_batch : int
-        Most pictures encoded at once.
-    max_waiting : int
-        Most pictures that wait; one more is refused.
-    stall_s : float
-        Seconds after which a running batch counts as stalled.
-    on_batch : callable or None
-        Called with a ``BatchReport`` after each batch, in the encoder's thread.
-    """
+    """The thread that encodes, and the queue before it."""
 
     def __init__(
         self,
@@ -133,22 +93,7 @@ class Batcher:
         return (len(self._waiting) + self.max_batch) * self.picture_s
 
     def submit(self, job: Job, *, urgent: bool = False, patient: bool = False) -> None:
-        """Put a picture in the queue.
-
-        Parameters
-        ----------
-        job : Job
-            Its future is resolved from the encoder's thread.
-        urgent : bool
-            Whether it goes before the others and beyond the bound, as a health probe must.
-        patient : bool
-            Whether to hold up the calling thread, until the job's deadline, rather than be refused: for bulk work.
-
-        Raises
-        ------
-        Overloaded
-            If `max_waiting` pictures wait already, or the batcher is closed.
-        """
+        """Put a picture in the queue."""
         with self._changed:
             while patient and not self._closed and len(self._waiting) >= self.max_waiting:
                 if (left := job.deadline - time.monotonic()) <= 0:
@@ -171,13 +116,7 @@ class Batcher:
                 self._thread = self._start()
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Finish what waits, and end the thread.
-
-        Parameters
-        ----------
-        timeout_s : float
-            Most seconds to wait for it; what has not begun then is given up.
-        """
+        """Finish what waits, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

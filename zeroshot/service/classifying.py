@@ -32,24 +32,7 @@ _STREAM = {"schema": {"type": "string", "description": "A Question, then StreamL
 
 
 def classify_routes(pipeline: Pipeline, questions: Questions, *, max_images: int, timeout_s: float) -> APIRouter:
-    """Build the routes.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        From pictures to vectors.
-    questions : Questions
-        From labels to scorers.
-    max_images : int
-        Most pictures in a request that is no stream.
-    timeout_s : float
-        Most seconds that each picture of a stream may take.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes."""
     router = APIRouter(tags=["classify"])
     max_image_bytes = pipeline.classifier.limits.max_bytes
 

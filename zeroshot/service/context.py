@@ -11,21 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, slots=True)
 class RequestContext:
-    """One request.
-
-    Parameters
-    ----------
-    id : str
-        What logs and the header ``X-Request-ID`` call it.
-    deadline : float
-        On the clock of ``time.monotonic``.
-    caller : str
-        The API key's name, or "anonymous".
-    stages : dict of str to (float, float)
-        When each stage began and ended, on the clock of ``time.monotonic``: fetch, decode, queue, encode, text, rank.
-    pictures : int
-        How many it has brought.
-    """
+    """One request."""
 
     id: str
     deadline: float

@@ -14,40 +14,14 @@ PROBLEM: dict[str, Any] = {"application/problem+json": {"schema": {"$ref": "#/co
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the problems that a route may answer with.
-
-    Parameters
-    ----------
-    *statuses : int
-        HTTP statuses; 401 and 429 are added, as they may come from anywhere.
-
-    Returns
-    -------
-    dict
-        For FastAPI's ``responses``.
-    """
+    """Describe the problems that a route may answer with."""
     return {status: {"description": TITLES[status], "content": PROBLEM} for status in sorted({*statuses, 401, 429})}
 
 
 def body(
     model: type[BaseModel], others: Mapping[str, Any] | None = None, *, parameters: Iterable[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Describe a body.
-
-    Parameters
-    ----------
-    model : type of BaseModel
-        Its form as JSON.
-    others : mapping of str to dict, or None
-        Other media types and their schemas.
-    parameters : iterable of dict
-        Query parameters.
-
-    Returns
-    -------
-    dict
-        For FastAPI's ``openapi_extra``.
-    """
+    """Describe a body."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}, **(others or {})}
     described: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
     if parameters:
@@ -56,15 +30,7 @@ def body(
 
 
 def document(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
-    """Add to the OpenAPI document the schemas that only ``body`` mentions, and the ways to send a key.
-
-    Parameters
-    ----------
-    app : FastAPI
-        Whose document.
-    models : sequence of type of BaseModel
-        Those that are read by hand.
-    """
+    """Add to the OpenAPI document the schemas that only ``body`` mentions, and the ways to send a key."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

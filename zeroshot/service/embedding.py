@@ -92,20 +92,7 @@ class ModelList(BaseModel):
 
 
 def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
-    """Build the routes ``/v1/embeddings`` and ``/v1/models``.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        From pictures to vectors.
-    max_images : int
-        Most pictures in a request.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes ``/v1/embeddings`` and ``/v1/models``."""
     router = APIRouter()
     encoder = pipeline.classifier.encoder
     loaded = int(time.time())
@@ -184,20 +171,7 @@ def embedding_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
 
 
 def embed_texts(pipeline: Pipeline, texts: Sequence[str]) -> FloatArray:
-    """Embed texts as they are, through the text cache; to be called in the text thread.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Whose encoder and cache.
-    texts : sequence of str
-        n texts.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, dim)
-        Unit rows.
-    """
+    """Embed texts as they are, through the text cache; to be called in the text thread."""
     classifier = pipeline.classifier
     labels = [Label(text, descriptions=(text,)) for text in texts]
     return class_matrix(classifier.encoder, labels, load_templates("none"), classifier.cache)

@@ -49,24 +49,7 @@ _FORM = {
 def gallery_routes(
     galleries: OpenGalleries, questions: Questions, slots: anyio.CapacityLimiter, max_image_bytes: int
 ) -> APIRouter:
-    """Build the routes below ``/v1/galleries``.
-
-    Parameters
-    ----------
-    galleries : OpenGalleries
-        The galleries.
-    questions : Questions
-        Label sets.
-    slots : CapacityLimiter
-        Bounds what runs at once.
-    max_image_bytes : int
-        Largest picture.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes below ``/v1/galleries``."""
     router = APIRouter(prefix="/v1/galleries", tags=["galleries"])
 
     whole = anyio.CapacityLimiter(1)  # what goes over a whole gallery waits for its like, and holds up nothing else

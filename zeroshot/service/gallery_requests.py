@@ -23,25 +23,7 @@ from zeroshot.service.requests import check_fields, media_type, parse, read_body
 
 
 async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
-    """Read what to look for, as JSON or as a form with a picture.
-
-    Parameters
-    ----------
-    request : Request
-        JSON or multipart.
-    max_image_bytes : int
-        Largest part of a form.
-
-    Returns
-    -------
-    SearchRequest
-        Validated; a form's picture is in it in base64.
-
-    Raises
-    ------
-    RequestError
-        If the body is of another type, or not of the documented form.
-    """
+    """Read what to look for, as JSON or as a form with a picture."""
     if media_type(request) != "multipart/form-data":
         return await read_body(request, SearchRequest)
     (content, *_), form = await read_form(request, max_image_bytes)
@@ -58,23 +40,7 @@ async def read_search(request: Request, max_image_bytes: int) -> SearchRequest:
 
 
 def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
-    """Turn queries on the wire into queries.
-
-    Parameters
-    ----------
-    objects : sequence of QueryObject
-        Validated.
-
-    Returns
-    -------
-    list of Query
-        Their pictures not yet decoded.
-
-    Raises
-    ------
-    ImageError
-        If a picture is not base64.
-    """
+    """Turn queries on the wire into queries."""
     return [
         Query(
             text=one.text,
@@ -88,22 +54,7 @@ def to_queries(objects: Sequence[QueryObject]) -> list[Query]:
 
 
 def store_lines(gallery: Gallery, lines: Sequence[bytes], *, replace: bool) -> Iterator[ItemResult]:
-    """Store items, one JSON object a line; a line that cannot be stored harms no other.
-
-    Parameters
-    ----------
-    gallery : Gallery
-        Where to.
-    lines : sequence of bytes
-        JSON objects.
-    replace : bool
-        Whether an item of a known id takes the other's place.
-
-    Yields
-    ------
-    ItemResult
-        One per line, in order; "stored" is on disk.
-    """
+    """Store items, one JSON object a line; a line that cannot be stored harms no other."""
     entries: list[NewItem | ZeroshotError] = []
     for line in lines:
         try:
@@ -114,27 +65,7 @@ def store_lines(gallery: Gallery, lines: Sequence[bytes], *, replace: bool) -> I
 
 
 def store_items(gallery: Gallery, entries: Sequence[NewItem | ZeroshotError], *, replace: bool) -> Iterator[ItemResult]:
-    """Store items; one that cannot be stored harms no other.
-
-    Parameters
-    ----------
-    gallery : Gallery
-        Where to.
-    entries : sequence of NewItem or ZeroshotError
-        An error stands for an item that could not be read.
-    replace : bool
-        Whether an item of a known id takes the other's place.
-
-    Yields
-    ------
-    ItemResult
-        One per entry, in order; "stored" is on disk.
-
-    Raises
-    ------
-    GalleryBusy
-        If another process is writing, before anything is stored.
-    """
+    """Store items; one that cannot be stored harms no other."""
     with gallery.writing():
         prepared = [entry if isinstance(entry, ZeroshotError) else _prepared(gallery, entry) for entry in entries]
         pictures = [(one[0], one[1]) for one in prepared if isinstance(one, tuple) and isinstance(one[1], bytes)]

@@ -34,26 +34,7 @@ _REFUSAL_HEADERS = [
 
 
 class Gate:
-    """Bound requests.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        What it wraps.
-    max_image_bytes : int
-        The largest picture; base64 and labels are allowed for on top.
-    max_bytes_in_flight : int
-        Most bytes of bodies of all requests that are being worked on.
-    max_requests : int
-        Most requests that are being worked on.
-    timeout_s : float
-        Most seconds a request may take, and most seconds a stream may be silent.
-    retry_after_s : callable
-        Gives 0 where there is room for a picture, else the seconds after which it is worth trying again. It is asked
-        first of all, since refusing must cost next to nothing.
-    metrics : Metrics
-        Counts what is refused.
-    """
+    """Bound requests."""
 
     def __init__(
         self,

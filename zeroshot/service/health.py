@@ -12,20 +12,7 @@ from zeroshot.service.schemas import Health
 
 
 def health_routes(pipeline: Pipeline, metrics: Metrics) -> APIRouter:
-    """Build the routes.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        What is asked for its health.
-    metrics : Metrics
-        What is shown.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes."""
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="The process is alive")

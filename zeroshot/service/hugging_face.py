@@ -48,20 +48,7 @@ _SCORES = TypeAdapter(list[HuggingFaceScore])
 
 
 def hugging_face_routes(pipeline: Pipeline, questions: Questions) -> APIRouter:
-    """Build the route.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        From pictures to vectors.
-    questions : Questions
-        From labels to scorers.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the route."""
     router = APIRouter(tags=["compatibility"])
 
     @router.post(

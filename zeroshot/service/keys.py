@@ -160,33 +160,14 @@ class ApiKeys:
 
 
 class RateLimit:
-    """A bucket of requests per caller, filled evenly (token bucket).
-
-    Parameters
-    ----------
-    per_minute : int
-        Requests that each caller may make; as many at once after a minute of silence.
-    """
+    """A bucket of requests per caller, filled evenly (token bucket)."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str, now: float | None = None) -> float:
-        """Count a request.
-
-        Parameters
-        ----------
-        caller : str
-            Who asks.
-        now : float or None
-            On the clock of ``time.monotonic``, which is asked when None.
-
-        Returns
-        -------
-        float
-            0.0 if it may go on; else the seconds until the next may.
-        """
+        """Count a request."""
         now = time.monotonic() if now is None else now
         each = 60.0 / self.per_minute
         level, since = self._buckets.pop(caller, (float(self.per_minute), now))

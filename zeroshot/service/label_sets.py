@@ -23,18 +23,7 @@ Name = Annotated[str, Path(description="A label set's name.", json_schema_extra=
 
 
 def label_set_routes(store: LabelSetStore) -> APIRouter:
-    """Build the routes below ``/v1/label-sets``.
-
-    Parameters
-    ----------
-    store : LabelSetStore
-        Where they are kept.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes below ``/v1/label-sets``."""
     router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
     one_by_one = anyio.CapacityLimiter(4)  # they wait for the database, and must not use up the threads of others
 

@@ -75,15 +75,7 @@ class Metrics:
         self.stages.labels("encode").observe(report.took_s)
 
     def watch(self, pipeline: Pipeline, galleries: Callable[[], dict[str, int]]) -> None:
-        """Read the state of things whenever the metrics are asked for.
-
-        Parameters
-        ----------
-        pipeline : Pipeline
-            Its queue, and its classifier's text cache.
-        galleries : callable
-            Gives the number of items of every open gallery.
-        """
+        """Read the state of things whenever the metrics are asked for."""
         self.registry.register(_State(pipeline, galleries))
 
     def render(self) -> bytes:

@@ -32,19 +32,7 @@ _PAGES_AT = ("/docs", "/redoc", "/static-offline-docs")
 
 
 class Observing:
-    """Note what happens to every request.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        What it wraps.
-    metrics : Metrics
-        Counts and times.
-    timeout_s : float
-        Most seconds a request may take; the header ``X-Request-Timeout`` may ask for fewer.
-    tracing : Tracing or None
-        Makes spans.
-    """
+    """Note what happens to every request."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, timeout_s: float, tracing: Tracing | None = None) -> None:
         self.app = app

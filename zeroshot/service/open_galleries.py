@@ -14,19 +14,7 @@ from zeroshot.images import ImageLimits
 
 
 class OpenGalleries:
-    """Galleries below a home folder, shared by every request.
-
-    Parameters
-    ----------
-    home : Path
-        ZEROSHOT_HOME.
-    encoder : Encoder
-        Embeds pictures and queries.
-    limits : ImageLimits
-        Limits on each picture.
-    cache : TextCache or None
-        Keeps embedded texts.
-    """
+    """Galleries below a home folder, shared by every request."""
 
     def __init__(self, home: Path, encoder: Encoder, *, limits: ImageLimits, cache: TextCache | None) -> None:
         self.home = home
@@ -37,29 +25,7 @@ class OpenGalleries:
         self._lock = threading.Lock()
 
     def get(self, name: str, *, create: bool = False) -> Gallery:
-        """Give a gallery.
-
-        Parameters
-        ----------
-        name : str
-            Which.
-        create : bool
-            Whether to make it; one that is there already is an error then.
-
-        Returns
-        -------
-        Gallery
-            Not to be closed by the caller.
-
-        Raises
-        ------
-        GalleryNotFound
-            If there is none and `create` is False.
-        GalleryExists
-            If there is one and `create` is True.
-        GalleryError
-            If it cannot be opened.
-        """
+        """Give a gallery."""
         with self._lock:
             path = gallery_folder(self.home, name, create=create) / DATABASE
             if create and path.exists():
@@ -75,18 +41,7 @@ class OpenGalleries:
             return known[1]
 
     def delete(self, name: str) -> None:
-        """Delete a gallery.
-
-        Parameters
-        ----------
-        name : str
-            Which.
-
-        Raises
-        ------
-        GalleryNotFound
-            If there is none.
-        """
+        """Delete a gallery."""
         with self._lock:
             gallery_folder(self.home, name, create=False)
             known = self._open.pop(name, None)

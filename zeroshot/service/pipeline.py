@@ -40,27 +40,7 @@ _BULK_BATCHES = 8  # how many batches of them the queue has room for, beside wha
 
 
 class Pipeline:
-    """Everything between a request and the encoder.
-
-    Parameters
-    ----------
-    classifier : ZeroShotClassifier
-        Its encoder, limits and text cache.
-    remote : RemotePictures or None
-        Fetches pictures that are given as URLs; None refuses them.
-    max_batch : int
-        Most pictures encoded at once.
-    max_in_flight : int
-        Most pictures that are being decoded, waiting or being encoded.
-    decode_threads : int
-        Pictures decoded at once; 0 is one per core.
-    stall_s : float
-        Seconds after which a running batch counts as stalled.
-    on_batch : callable or None
-        Called with a ``BatchReport`` after each batch, in the encoder's thread.
-    on_refusal : callable or None
-        Called when pictures are refused for want of places.
-    """
+    """Everything between a request and the encoder."""
 
     def __init__(
         self,
@@ -93,23 +73,7 @@ class Pipeline:
 
     @contextmanager
     def admitted(self, pictures: int) -> Iterator[None]:
-        """Hold places for pictures.
-
-        Parameters
-        ----------
-        pictures : int
-            How many.
-
-        Yields
-        ------
-        None
-            While they are held.
-
-        Raises
-        ------
-        Overloaded
-            If there are not so many left.
-        """
+        """Hold places for pictures."""
         if self.in_flight + pictures > self.max_in_flight:
             if self._on_refusal is not None:
                 self._on_refusal()
@@ -130,25 +94,7 @@ class Pipeline:
         return max(1.0, self.in_flight * self.batcher.picture_s)
 
     async def embed(self, source: ImageSource) -> FloatArray:
-        """Decode and encode one picture.
-
-        Parameters
-        ----------
-        source : ImageSource
-            As it came; a URL is fetched if that is allowed.
-
-        Returns
-        -------
-        ndarray of float32, shape (dim,)
-            A unit vector.
-
-        Raises
-        ------
-        ImageError
-            If the picture cannot be used.
-        ServiceError
-            If it could not be encoded in time, or at all.
-        """
+        """Decode and encode one picture."""
         context = current()
         if isinstance(source, str) and is_url(source) and self.remote is not None:
             start = time.monotonic()
@@ -187,27 +133,7 @@ class Pipeline:
                 outcome.set_exception(error)
 
     async def scorer(self, labels: LabelSet, templates: TemplateSet | None, options: ScoringOptions) -> Scorer:
-        """Give what scores pictures under labels; labels that are new are embedded in the text thread.
-
-        Parameters
-        ----------
-        labels : LabelSet
-            The classes.
-        templates : TemplateSet or None
-            None leaves the choice to the label set or the encoder.
-        options : ScoringOptions
-            Mode, threshold and temperature.
-
-        Returns
-        -------
-        Scorer
-            For any number of pictures.
-
-        Raises
-        ------
-        InputError
-            If the labels or an option cannot be used.
-        """
+        """Give what scores pictures under labels; labels that are new are embedded in the text thread."""
         if (known := self.classifier.find_scorer(labels, templates=templates, options=options)) is not None:
             return known
         with timed("text"):
@@ -218,31 +144,14 @@ class Pipeline:
         return self.classifier.scorer(labels, templates=templates, options=options, on_warning=lambda _: None)
 
     async def in_text_thread(self, work: Callable[[], ResultT]) -> ResultT:
-        """Run what embeds texts, one after the other.
-
-        Parameters
-        ----------
-        work : callable
-            Without arguments.
-
-        Returns
-        -------
-        object
-            What it returns.
-        """
+        """Run what embeds texts, one after the other."""
         return await self._in(self._texts, work)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., ResultT], *arguments: object) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
 
     async def probe(self) -> None:
-        """Encode a small picture, before all that waits.
-
-        Raises
-        ------
-        WorkerLost
-            If the encoder's thread is stalled or dead, or does not answer within five seconds.
-        """
+        """Encode a small picture, before all that waits."""
         self._check_health()
         now = time.monotonic()
         if self._probe is None or now - self._probe[0] > _PROBE_EVERY_S:
@@ -274,13 +183,7 @@ class Pipeline:
         encoder.encode_texts(["a photo"])
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """End the threads.
-
-        Parameters
-        ----------
-        timeout_s : float
-            Most seconds to wait for what is running.
-        """
+        """End the threads."""
         for pool in (self._decoders, self._fetchers, self._texts):
             pool.shutdown(wait=False, cancel_futures=True)
         self.batcher.close(timeout_s)

@@ -64,21 +64,7 @@ _OPENAI = ("/v1/embeddings", "/v1/models")
 
 
 class RequestError(errors.InputError):
-    """The request itself, rather than a picture or a label, cannot be used.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    type : str
-        Stable slug.
-    message : str
-        What was wrong.
-    remedy : str
-        What to do.
-    field : str or None
-        The field at fault.
-    """
+    """The request itself, rather than a picture or a label, cannot be used."""
 
     def __init__(self, status: int, type: str, message: str, remedy: str = "", field: str | None = None) -> None:  # noqa: A002
         super().__init__(message, remedy, field=field)
@@ -115,28 +101,7 @@ class Problem(BaseModel):
 def problem(
     status: int, slug: str, detail: str, *, field: str | None = None, headers: Any = None, path: str = ""
 ) -> JSONResponse:
-    """Build an error answer.
-
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    slug : str
-        Stable kind of problem.
-    detail : str
-        What was wrong and what to do.
-    field : str or None
-        The request field at fault.
-    headers : mapping of str to str, or None
-        Further headers.
-    path : str
-        Of the request: on OpenAI's routes the error is said once more, as its clients read it.
-
-    Returns
-    -------
-    JSONResponse
-        Of media type ``application/problem+json``.
-    """
+    """Build an error answer."""
     said = None
     if path.startswith(_OPENAI):
         kind = "server_error" if status >= 500 else "invalid_request_error"
@@ -179,13 +144,7 @@ def describe(error: errors.ZeroshotError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Turn every exception that reaches the app into a problem.
-
-    Parameters
-    ----------
-    app : FastAPI
-        The application.
-    """
+    """Turn every exception that reaches the app into a problem."""
     app.add_exception_handler(errors.ZeroshotError, _on_zeroshot_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_bad_parameter)
@@ -194,18 +153,7 @@ def install(app: FastAPI) -> None:
 
 
 def from_validation(error: ValidationError) -> RequestError:
-    """Say in one line what pydantic found.
-
-    Parameters
-    ----------
-    error : pydantic.ValidationError
-        What it raised.
-
-    Returns
-    -------
-    RequestError
-        Naming the first field at fault, its value and what was expected.
-    """
+    """Say in one line what pydantic found."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "json_invalid":
         reason = str(first.get("ctx", {}).get("error", first["msg"]))

@@ -26,67 +26,21 @@ _FEW_LABELS = 500  # more are read off the event loop
 
 
 class Questions:
-    """Label sets and scorers for requests.
-
-    Parameters
-    ----------
-    store : LabelSetStore
-        Stored label sets.
-    pipeline : Pipeline
-        Embeds labels.
-    """
+    """Label sets and scorers for requests."""
 
     def __init__(self, store: LabelSetStore, pipeline: Pipeline) -> None:
         self.store = store
         self._pipeline = pipeline
 
     async def ask(self, question: Question) -> tuple[LabelSet, Scorer]:
-        """Prepare a question.
-
-        Parameters
-        ----------
-        question : Question
-            Labels, mode, templates...
-
-        Returns
-        -------
-        (LabelSet, Scorer)
-            What scores pictures.
-
-        Raises
-        ------
-        InputError
-            If the labels or an option cannot be used.
-        """
+        """Prepare a question."""
         labels = await self.label_set(question.labels, question.label_set)
         templates = None if question.templates is None else _templates(question.templates)
         options = ScoringOptions(question.mode, question.threshold, question.temperature)
         return labels, await self._pipeline.scorer(labels, templates, options)
 
     async def label_set(self, labels: Sequence[str | LabelEntry] | None, label_set: str | None) -> LabelSet:
-        """Take the labels from whichever of the two fields was given.
-
-        Parameters
-        ----------
-        labels : sequence of str or LabelEntry, or None
-            Inline labels.
-        label_set : str or None
-            A label set's name.
-
-        Returns
-        -------
-        LabelSet
-            Validated.
-
-        Raises
-        ------
-        RequestError
-            If neither was given, or both.
-        LabelError
-            If the labels cannot be used.
-        DefinitionNotFound
-            If there is no such label set.
-        """
+        """Take the labels from whichever of the two fields was given."""
         if (labels is None) == (label_set is None):
             given = "neither" if labels is None else "both"
             raise RequestError(

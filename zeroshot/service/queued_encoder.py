@@ -19,13 +19,7 @@ _BULK_TIMEOUT_S = 600.0  # such pictures can wait
 
 
 class QueuedEncoder:
-    """An encoder whose pictures go through the batcher, for code that runs in threads of its own: galleries.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        Whose encoder and queue.
-    """
+    """An encoder whose pictures go through the batcher, for code that runs in threads of its own: galleries."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._encoder: Encoder = pipeline.classifier.encoder

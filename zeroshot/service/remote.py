@@ -32,25 +32,7 @@ Resolver = Callable[[str, int], Sequence[str]]
 
 
 def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system for a name's addresses.
-
-    Parameters
-    ----------
-    host : str
-        A name or an address.
-    port : int
-        Of the service.
-
-    Returns
-    -------
-    sequence of str
-        Addresses.
-
-    Raises
-    ------
-    OSError
-        If there are none.
-    """
+    """Ask the system for a name's addresses."""
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
@@ -209,13 +191,7 @@ class RemotePictures:
 
 
 class _Line:
-    """A connection that is cut when its time is up, however slowly the other side talks.
-
-    Parameters
-    ----------
-    deadline : float
-        On the clock of ``time.monotonic``.
-    """
+    """A connection that is cut when its time is up, however slowly the other side talks."""
 
     def __init__(self, deadline: float) -> None:
         self.socket: socket.socket | None = None

@@ -24,17 +24,7 @@ _LISTS = ("labels", "templates")
 
 @dataclass(frozen=True)
 class ClassifyJob:
-    """A request, read and validated, its pictures not yet decoded.
-
-    Parameters
-    ----------
-    sources : list of ImageSource
-        Bytes, data URIs or URLs; what is no base64 is there as it came, and refused with the others that are bad.
-    question : Question
-        The labels, and how they are asked about.
-    is_single : bool
-        Whether one picture was given by itself, rather than in a list.
-    """
+    """A request, read and validated, its pictures not yet decoded."""
 
     sources: list[str | bytes]
     question: Question
@@ -42,27 +32,7 @@ class ClassifyJob:
 
 
 async def read_classify_job(request: Request, max_image_bytes: int, max_images: int) -> ClassifyJob:
-    """Read a request to classify.
-
-    Parameters
-    ----------
-    request : Request
-        JSON, multipart, or a picture with its options in the query.
-    max_image_bytes : int
-        Largest part of a multipart body.
-    max_images : int
-        Most pictures.
-
-    Returns
-    -------
-    ClassifyJob
-        Validated.
-
-    Raises
-    ------
-    RequestError
-        If the body is of another type, malformed, or not of the documented form.
-    """
+    """Read a request to classify."""
     content_type = media_type(request)
     if not is_picture(content_type) and (beside := [name for name in request.query_params if name in OPTIONS]):
         raise RequestError(
@@ -115,71 +85,19 @@ def is_picture(content_type: str) -> bool:
 
 
 def to_source(given: str | bytes) -> ImageSource:
-    """Tell base64 from a data URI and a URL.
-
-    Parameters
-    ----------
-    given : str or bytes
-        A picture in JSON; bytes are a picture already.
-
-    Returns
-    -------
-    ImageSource
-        Bytes, or the URI as it is; never a path.
-
-    Raises
-    ------
-    ImageUnreadable
-        If it is none of them.
-    """
+    """Tell base64 from a data URI and a URL."""
     if isinstance(given, bytes) or given[:5].lower() == "data:" or is_url(given):
         return given
     return decode_base64(given)
 
 
 async def read_body(request: Request, model: type[ModelT]) -> ModelT:
-    """Read a JSON body of a known form.
-
-    Parameters
-    ----------
-    request : Request
-        With a JSON object.
-    model : type
-        What it has to be.
-
-    Returns
-    -------
-    BaseModel
-        Validated.
-
-    Raises
-    ------
-    RequestError
-        If it is not JSON, or not of that form.
-    """
+    """Read a JSON body of a known form."""
     return parse(await request.body(), model)
 
 
 def parse(body: bytes, model: type[ModelT]) -> ModelT:
-    """Parse a JSON object of a known form.
-
-    Parameters
-    ----------
-    body : bytes
-        In UTF-8.
-    model : type
-        What it has to be.
-
-    Returns
-    -------
-    BaseModel
-        Validated; a number that is written as text is no number.
-
-    Raises
-    ------
-    RequestError
-        If it is not JSON, or not of that form; the first field at fault is named.
-    """
+    """Parse a JSON object of a known form."""
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
@@ -187,25 +105,7 @@ def parse(body: bytes, model: type[ModelT]) -> ModelT:
 
 
 def check_fields(fields: dict[str, object], model: type[ModelT]) -> ModelT:
-    """Hold fields that came one by one to a form.
-
-    Parameters
-    ----------
-    fields : dict
-        In JSON's types.
-    model : type
-        What they have to be.
-
-    Returns
-    -------
-    BaseModel
-        Validated.
-
-    Raises
-    ------
-    RequestError
-        If they are not of that form; the first field at fault is named.
-    """
+    """Hold fields that came one by one to a form."""
     try:
         return model.model_validate(fields, strict=True)
     except ValidationError as error:
@@ -213,27 +113,7 @@ def check_fields(fields: dict[str, object], model: type[ModelT]) -> ModelT:
 
 
 async def read_form(request: Request, max_image_bytes: int, max_images: int = 1) -> tuple[list[bytes], FormData]:
-    """Read a form with files named ``image``.
-
-    Parameters
-    ----------
-    request : Request
-        Multipart.
-    max_image_bytes : int
-        Largest part.
-    max_images : int
-        Most files.
-
-    Returns
-    -------
-    (list of bytes, FormData)
-        The pictures, and everything.
-
-    Raises
-    ------
-    RequestError
-        If it is no form, or there is no picture in it.
-    """
+    """Read a form with files named ``image``."""
     try:
         form = await request.form(max_files=max_images, max_fields=20_000, max_part_size=max_image_bytes)
     except HTTPException as error:

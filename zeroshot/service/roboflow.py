@@ -77,20 +77,7 @@ class RoboflowSimilarities(Warned):
 
 
 def roboflow_routes(pipeline: Pipeline, *, max_images: int) -> APIRouter:
-    """Build the routes below ``/clip``.
-
-    Parameters
-    ----------
-    pipeline : Pipeline
-        From pictures to vectors.
-    max_images : int
-        Most pictures or texts in a request.
-
-    Returns
-    -------
-    APIRouter
-        To be included.
-    """
+    """Build the routes below ``/clip``."""
     router = APIRouter(prefix="/clip", tags=["compatibility"])
 
     encoder = pipeline.classifier.encoder

@@ -18,25 +18,7 @@ _CHUNK = 64 * 1024
 
 
 async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Split a streamed body into lines.
-
-    Parameters
-    ----------
-    request : Request
-        NDJSON.
-    max_bytes : int
-        Longest line.
-
-    Yields
-    ------
-    bytes
-        Lines that are not blank.
-
-    Raises
-    ------
-    RequestError
-        If a line is too long.
-    """
+    """Split a streamed body into lines."""
     rest = bytearray()
     async for chunk in request.stream():
         *ends, tail = chunk.split(b"\n")
@@ -53,29 +35,12 @@ async def lines_of(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 def spooled() -> Any:
-    """Make a file for answers that wait until the body is in: in memory while it is small.
-
-    Returns
-    -------
-    tempfile.SpooledTemporaryFile
-        To be given to ``sent``, which closes it.
-    """
+    """Make a file for answers that wait until the body is in: in memory while it is small."""
     return tempfile.SpooledTemporaryFile(max_size=_SPOOLED)
 
 
 async def sent(spool: Any) -> AsyncIterator[bytes]:
-    """Read a file of answers piece by piece, and close it.
-
-    Parameters
-    ----------
-    spool : tempfile.SpooledTemporaryFile
-        At its beginning.
-
-    Yields
-    ------
-    bytes
-        Its content.
-    """
+    """Read a file of answers piece by piece, and close it."""
     try:
         while chunk := await run_sync(spool.read, _CHUNK):
             yield chunk

@@ -10,18 +10,7 @@ ResultT = TypeVar("ResultT")
 
 
 async def all_of(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """Wait for all; where one raises, the others are dropped and that is raised.
-
-    Parameters
-    ----------
-    work : iterable of coroutine
-        Run at the same time.
-
-    Returns
-    -------
-    list
-        What they return, in order.
-    """
+    """Wait for all; where one raises, the others are dropped and that is raised."""
     tasks: list[asyncio.Future[ResultT]] = []
     try:
         tasks.extend(asyncio.ensure_future(one) for one in work)  # `work` itself may raise, when some have begun

@@ -27,17 +27,7 @@ def end_process() -> None:
 
 
 class Watchdog:
-    """Watch a batcher.
-
-    Parameters
-    ----------
-    batcher : Batcher
-        What is watched.
-    grace_s : float
-        How much longer than its ``stall_s`` a batch may take before the process ends.
-    end : callable
-        Ends the process.
-    """
+    """Watch a batcher."""
 
     def __init__(self, batcher: Batcher, *, grace_s: float = 5.0, end: Callable[[], None] = end_process) -> None:
         self._batcher = batcher

@@ -23,21 +23,6 @@ def open_folder(folder: Path) -> Dataset:
 
     ImageNet's folders, named n01440764 and so on, get its class names where all thousand are there; so do ImageNetV2's,
     named 0 to 999.
-
-    Parameters
-    ----------
-    folder : Path
-        With a folder per class; pictures may lie deeper.
-
-    Returns
-    -------
-    Dataset
-        Classes in the order of the folders' names.
-
-    Raises
-    ------
-    DatasetError
-        If there are fewer than two folders, or no file in any of them.
     """
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(inner) < 2:
@@ -70,26 +55,7 @@ def open_folder(folder: Path) -> Dataset:
 
 
 def open_table(file: Path, columns: Mapping[str, str] | None = None) -> Dataset:
-    """Open a CSV or Parquet file.
-
-    Parameters
-    ----------
-    file : Path
-        With the column ``file`` (relative to the table's folder) and one of ``label`` and ``caption`` at least; several
-        of either are separated by ``|``. A column ``group`` is taken too.
-    columns : mapping of str to str, or None
-        What the table calls these, where it calls them otherwise: {"label": "species"}.
-
-    Returns
-    -------
-    Dataset
-        Classes in the order in which they first come.
-
-    Raises
-    ------
-    DatasetError
-        If a column is missing, or the file cannot be read or has no rows.
-    """
+    """Open a CSV or Parquet file."""
     called = {name: (columns or {}).get(name, name) for name in COLUMNS}
     rows = list(_rows(file, list(called.values())))
     if not rows:

@@ -22,23 +22,7 @@ from zeroshot.prompts import TemplateSet, check_templates, load_templates
 
 @dataclass(frozen=True)
 class Named:
-    """How a dataset of torchvision is opened, and by which names and prompts it is known.
-
-    Parameters
-    ----------
-    kind : str
-        The class in ``torchvision.datasets``.
-    splits : tuple of str
-        Its splits; the first is the default.
-    argument : str
-        The argument that chooses the split: "split", "train" (a bool) or "" (there is none).
-    published : str
-        What CLIP_benchmark calls it: its templates are used where it is installed.
-    labels : str
-        A shipped label set, or "" for CLIP_benchmark's names, or torchvision's own where it has none either.
-    templates : str
-        A shipped template set, where CLIP_benchmark is not installed.
-    """
+    """How a dataset of torchvision is opened, and by which names and prompts it is known."""
 
     kind: str
     splits: tuple[str, ...] = ("test", "train")
@@ -76,29 +60,7 @@ NAMED = {
 
 
 def open_named(name: str, split: str | None, root: Path, *, download: bool) -> Dataset:
-    """Open one of torchvision's datasets.
-
-    Parameters
-    ----------
-    name : str
-        Of `NAMED`.
-    split : str or None
-        The first of its splits when None.
-    root : Path
-        Where its files are, in torchvision's layout.
-    download : bool
-        Whether they may be downloaded to there.
-
-    Returns
-    -------
-    Dataset
-        With labels and prompts.
-
-    Raises
-    ------
-    DatasetError
-        If its files are not there, or it has no such split.
-    """
+    """Open one of torchvision's datasets."""
     facts = NAMED[name]
     split = split or facts.splits[0]
     if split not in facts.splits:
@@ -132,18 +94,7 @@ def open_named(name: str, split: str | None, root: Path, *, download: bool) -> D
 
 
 def published_templates(facts: Named) -> TemplateSet | None:
-    """Give the prompts published for a dataset: CLIP_benchmark's where it is installed, else a shipped set.
-
-    Parameters
-    ----------
-    facts : Named
-        Which.
-
-    Returns
-    -------
-    TemplateSet or None
-        With a name that says whose they are.
-    """
+    """Give the prompts published for a dataset: CLIP_benchmark's where it is installed, else a shipped set."""
     if facts.published:
         with suppress(ModelUnavailable, DefinitionError):
             values = Reference.model_validate({"from": f"clip_benchmark:templates/{facts.published}"}).resolve()
@@ -177,13 +128,7 @@ def _readable(name: object) -> str:
 
 
 def open_digits() -> Dataset:
-    """Open scikit-learn's digits: 1,797 pictures of 8 x 8 grey levels, written digits as they stand in the package.
-
-    Returns
-    -------
-    Dataset
-        The test set of UCI's "Optical Recognition of Handwritten Digits".
-    """
+    """Open scikit-learn's digits: 1,797 pictures of 8 x 8 grey levels, written digits as they stand in the package."""
     found = require("sklearn.datasets", "evaluate").load_digits()
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -200,27 +145,7 @@ def open_digits() -> Dataset:
 
 
 def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] | None = None) -> Dataset:
-    """Open a dataset of the Hugging Face hub, or of its cache on this machine.
-
-    Parameters
-    ----------
-    name : str
-        "org/name", or "org/name:config".
-    split : str or None
-        "test" when None.
-    columns : mapping of str to str, or None
-        Which columns: "file" has the pictures, "label" the class labels.
-
-    Returns
-    -------
-    Dataset
-        Of these columns, or the first of pictures and the first of class labels.
-
-    Raises
-    ------
-    DatasetError
-        If it cannot be had, or has no such columns.
-    """
+    """Open a dataset of the Hugging Face hub, or of its cache on this machine."""
     path, _, config = name.partition(":")
     if not path.startswith((".", "/", "~")) and Path(path).exists():
         raise DatasetError(

@@ -35,25 +35,7 @@ def is_shards(folder: Path) -> bool:
 
 
 def open_shards(folder: Path, split: str) -> Dataset:
-    """Open shards.
-
-    Parameters
-    ----------
-    folder : Path
-        With ``classnames.txt``.
-    split : str
-        A folder in it.
-
-    Returns
-    -------
-    Dataset
-        With its own names and templates.
-
-    Raises
-    ------
-    DatasetError
-        If a file of the layout is missing or makes no sense.
-    """
+    """Open shards."""
     count_file = folder / split / "nshards.txt"
     try:
         shards = [folder / split / f"{number}.tar" for number in range(int(count_file.read_text()))]
