@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import Run as Command
 from tests.models import save_local_dir
 from tests.pictures import PHOTOS
 from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder
@@ -119,3 +121,21 @@ def test_attacks_are_measured_on_open_clips_path(small: Encoder, tmp_path: Path)
     assert [row.level for row in found] == list(LEVELS)
     assert clean.single is not None
     assert found[-1].accuracy <= clean.single.top_1.value
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("mode: binary\nlabels: [cat]", "mode binary of one label"),
+        ("mode: multilabel\nlabels: [cat]", "mode multilabel of one label"),
+        ("mode: binary\nlabels: [animal, {name: cat, parent: animal}]", "mode binary of one label"),
+        ("labels: [animal, {name: cat, parent: animal}, {name: dog, parent: animal}]", "mode hierarchical of a tree"),
+    ],
+)
+def test_labels_that_leave_no_wrong_answer_are_refused(run: Command, tmp_path: Path, labels: str, said: str) -> None:
+    for name in ("cat", "rocket"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        shutil.copy(PHOTOS / f"{name}.jpg", tmp_path / "photos" / name)
+    (tmp_path / "labels.yaml").write_text(f"name: few\n{labels}\n")
+    finished = run("evaluate", "photos", "--label-set", "labels.yaml", "--robustness", "all")
+    assert (finished.returncode, said in finished.stderr) == (2, True), finished.stderr

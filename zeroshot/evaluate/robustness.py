@@ -17,6 +17,7 @@ from zeroshot.evaluate.running import Run
 from zeroshot.evaluate.vectors import Change
 from zeroshot.images import load
 from zeroshot.labels import Mode
+from zeroshot.scoring import PresenceScorer
 
 KINDS = (*CORRUPTIONS, "typographic", "adversarial")
 _ATTACKED_AT_ONCE = 16
@@ -67,9 +68,10 @@ def check_changes(run: Run, kinds: Sequence[str]) -> None:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise OptionError(f"There is no change {quote(unknown[0])}.", f"Use {', '.join(KINDS)}, or all.")
-    if kinds and (run.scorer.mode not in (Mode.MULTICLASS, Mode.BINARY, Mode.MULTILABEL) or len(run.scorer.names) < 2):
+    alone = isinstance(run.scorer, PresenceScorer) or len(run.scorer.names) < 2
+    if kinds and (run.scorer.mode not in (Mode.MULTICLASS, Mode.BINARY, Mode.MULTILABEL) or alone):
         raise OptionError(
-            f"Robustness is not measured in the mode {run.scorer.mode} of {len(run.scorer.names)} labels.",
+            f"Robustness is not measured in the mode {run.scorer.mode} of {'one label' if alone else 'a tree'}.",
             "Use --mode multiclass, or multilabel.",
         )
     if "adversarial" in kinds:
