@@ -20,7 +20,8 @@ from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier, explain
 from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import LabelError
 from zeroshot.gallery import Item
-from zeroshot.labels import Calibration, Head, Mode, parse_labels, to_yaml
+from zeroshot.labels import Calibration, Head, Mode, as_label_set, class_matrix, parse_labels, to_yaml
+from zeroshot.prompts import load_templates
 from zeroshot.scoring import Classification, ScoringOptions
 
 TREE = [
@@ -223,6 +224,41 @@ def test_equal_labels_are_one_scorer(tiny: Encoder, labels: Any) -> None:
     assert len({id(classifier.scorer(labels())) for _ in range(10)}) == 1
     assert classifier.find_scorer(labels()) is classifier.scorer(labels())
     assert classifier.find_scorer(labels(), options=ScoringOptions(threshold=0.3)) is not None
+
+
+def test_texts_with_control_characters_are_kept_apart(tiny: Encoder, cache: TextCache) -> None:
+    """Also between processes: the text cache is keyed by a label's prompts."""
+    for texts in (("one", "two"), ("one\x1etwo",), ("one\x1dtwo",), ("one", "two", ""), ('["one", "two"]',)):
+        label = Label("x", descriptions=tuple(text for text in texts if text))
+        expected = class_matrix(tiny, [label], load_templates("none"))
+        found = class_matrix(tiny, [label], load_templates("none"), cache)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        again = class_matrix(tiny, [label], load_templates("none"), cache)
+        np.testing.assert_allclose(again, expected, atol=1e-6)
+
+
+def test_a_scorer_that_is_asked_for_is_kept(tiny: Encoder) -> None:
+    """A service asks with find_scorer alone, which has to count as a use."""
+    classifier = ZeroShotClassifier(tiny)
+    first = classifier.scorer(["cat", "dog"])
+    for number in range(40):
+        classifier.scorer(["cat", f"thing {number}"])
+        assert classifier.find_scorer(["cat", "dog"]) is first
+    assert classifier.find_scorer(["cat", "thing 0"]) is None
+
+
+@pytest.mark.parametrize("size", [1, 2**20 // 900 + 1], ids=["short", "too long to keep"])
+def test_lists_of_labels_are_the_same_set_while_they_are_short(size: int) -> None:
+    def labels() -> list[Label]:
+        return [Label(f"label {row}", descriptions=("x" * 900,)) for row in range(size)]
+
+    assert (as_label_set(labels()) is as_label_set(labels())) == (size == 1)
+    assert as_label_set(labels()) == as_label_set(labels())
+
+
+def test_a_label_that_cannot_be_looked_up_is_taken_all_the_same(tiny: Encoder) -> None:
+    label = Label("cat", descriptions=["a cat"])  # type: ignore[arg-type]
+    assert as_label_set([label, "dog"]).names == ("cat", "dog")
 
 
 def test_a_tree_with_one_leaf_is_refused_where_its_score_would_always_be_one(tiny: Encoder) -> None:

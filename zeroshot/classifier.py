@@ -224,8 +224,8 @@ class ZeroShotClassifier:
             If the labels cannot be used.
         """
         label_set, chosen = self.chosen(labels, templates)
-        emit_warnings(self._scorers.warnings(label_set, chosen))
-        return self._scorers.matrix(label_set, chosen)
+        emit_warnings(self._scorers.matrices.warnings(label_set, chosen))
+        return self._scorers.matrices.get(label_set, chosen)
 
     def scorer(
         self,
@@ -260,7 +260,27 @@ class ZeroShotClassifier:
     def find_scorer(
         self, labels: Labels | None = None, *, templates: Templates | None = None, options: ScoringOptions | None = None
     ) -> Scorer | None:
-        """Give what ``scorer`` does, without its warnings, where nothing has to be embedded for it; else None."""
+        """Give what ``scorer`` gives, if nothing has to be embedded for it; it emits no warnings.
+
+        Parameters
+        ----------
+        labels : sequence of str or Label, LabelSet, or None
+            The classes; the constructor's when None.
+        templates : str, Path, sequence of str, TemplateSet, or None
+            See ``classify``.
+        options : ScoringOptions or None
+            Mode, threshold and temperature; the label set's own when None.
+
+        Returns
+        -------
+        Scorer or None
+            None where labels are new.
+
+        Raises
+        ------
+        InputError
+            If the labels or an option cannot be used.
+        """
         return self._scorers.find(*self.chosen(labels, templates), options or ScoringOptions())
 
     @property

@@ -89,7 +89,6 @@ class Gallery(Collection):
         self.name = name
         self.encoder = encoder
         self.limits, self._cache = limits, cache
-        self._scorers = Scorers(encoder, cache)
         super().__init__(
             gallery_folder(Path(home), name, create=create), fingerprint=encoder.fingerprint, spec=encoder.spec,
             dim=encoder.dim, exact_up_to=exact_up_to, recall=recall, sentences=self._embed_sentences,
@@ -227,7 +226,8 @@ class Gallery(Collection):
         """
         label_set = as_label_set(labels)
         chosen = choose_templates(self.encoder, label_set) if templates is None else load_templates(templates)
-        scorer = self._scorers.get(label_set, chosen, ScoringOptions(mode, threshold, temperature))
+        scorers = Scorers(self.encoder, self._cache)  # not kept: a service has many galleries open
+        scorer = scorers.get(label_set, chosen, ScoringOptions(mode, threshold, temperature))
         emit_warnings(scorer.warnings, on_warning)
         return count_labels(self._index, self._store, scorer, examples)
 

@@ -201,6 +201,9 @@ class LabelSet:
         return {name: row for row, label in enumerate(self.labels) for name in (label.name, *label.aliases)}
 
 
+_MAX_KEPT_CHARACTERS = 2**20
+"""Of one plain list; of longer ones the label set is made again at each call. 32 are kept."""
+
 Labels = Iterable[str | Label] | LabelSet
 """The forms in which labels are taken."""
 
@@ -229,11 +232,19 @@ def as_label_set(labels: Labels) -> LabelSet:
         return LabelSet("custom", parse_labels(labels))  # which says what is wrong
     listed = tuple(islice(labels, MAX_LABELS + 1))
     try:
+        return _kept(listed) if sum(map(_characters, listed)) <= _MAX_KEPT_CHARACTERS else _custom(listed)
+    except TypeError:  # a label with a list in it cannot be looked up; what is no label is named by its error
         return _custom(listed)
-    except TypeError:  # a label with a list in it cannot be looked up
-        return LabelSet("custom", parse_labels(listed, at_least=1))
 
 
-@lru_cache(maxsize=64)
+def _characters(label: str | Label) -> int:
+    if isinstance(label, str):
+        return len(label)
+    return sum(map(len, (label.name, label.wording, *label.aliases, *label.descriptions)))
+
+
 def _custom(labels: tuple[str | Label, ...]) -> LabelSet:
     return LabelSet("custom", parse_labels(labels, at_least=1))
+
+
+_kept = lru_cache(maxsize=32)(_custom)

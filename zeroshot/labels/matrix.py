@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from zeroshot.labels.label_set import LabelSet
 from zeroshot.prompts import TemplateSet, load_templates
 
 _MATRICES_KEPT = 32
-_PROMPT_SEPARATOR = "\x1e"  # ASCII record separator: a label is kept under its prompts, so joined
 
 
 class ClassMatrices:
@@ -169,7 +169,7 @@ def class_matrix(
     prompts = [label.prompts(templates) for label in labels]
     if cache is None:
         return _ensembles(encoder, labels, prompts)
-    keys = [_PROMPT_SEPARATOR.join(texts) for texts in prompts]
+    keys = [json.dumps(texts, ensure_ascii=False) for texts in prompts]
     known = cache.get_many(encoder.fingerprint, keys)
     new = [i for i, key in enumerate(keys) if key not in known]
     if new:

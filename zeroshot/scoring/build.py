@@ -34,11 +34,16 @@ class Scorers:
         Embeds labels.
     cache : TextCache or None
         Keeps embedded labels between processes.
+
+    Attributes
+    ----------
+    matrices : ClassMatrices
+        The class matrices the scorers are built with.
     """
 
     def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
         self._encoder = encoder
-        self._matrices = ClassMatrices(encoder, cache)
+        self.matrices = ClassMatrices(encoder, cache)
         self._kept: OrderedDict[tuple[str, tuple[str, ...], ScoringOptions], Scorer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -64,70 +69,32 @@ class Scorers:
         InputError
             If the labels or an option cannot be used.
         """
-        key = (label_set.scoring_digest, templates.templates, options)
+        if (known := self._look_up(label_set, templates, options)) is not None:
+            return known
+        matrix = self.matrices.get(label_set, templates)
+        scorer = build_scorer(label_set, matrix, self._encoder, options, self.matrices.reference)
+        scorer.warnings = self.matrices.warnings(label_set, templates)
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        matrix = self._matrices.get(label_set, templates)
-        scorer = build_scorer(label_set, matrix, self._encoder, options, self._matrices.reference)
-        scorer.warnings = self._matrices.warnings(label_set, templates)
-        with self._lock:
-            self._kept[key] = scorer
+            self._kept[label_set.scoring_digest, templates.templates, options] = scorer
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return scorer
 
     def find(self, label_set: LabelSet, templates: TemplateSet, options: ScoringOptions) -> Scorer | None:
-        """Give a scorer if nothing has to be embedded for it.
-
-        Parameters
-        ----------
-        label_set : LabelSet
-            The labels.
-        templates : TemplateSet
-            For labels without descriptions.
-        options : ScoringOptions
-            Mode, threshold and temperature.
-
-        Returns
-        -------
-        Scorer or None
-            None where ``get`` may have to embed something.
-
-        Raises
-        ------
-        InputError
-            If the labels or an option cannot be used.
-        """
-        with self._lock:
-            if (kept := self._kept.get((label_set.scoring_digest, templates.templates, options))) is not None:
-                return kept
+        """Give what ``get`` does if nothing has to be embedded for it; else None."""
+        if (known := self._look_up(label_set, templates, options)) is not None:
+            return known
         mode = to_mode(options.mode) or label_set.effective_mode
         needs_reference = mode in (Mode.MULTILABEL, Mode.BINARY) and self._encoder.logit_bias is None
-        has_all = self._matrices.has(label_set, templates) and (self._matrices.has_reference or not needs_reference)
+        has_all = self.matrices.has(label_set, templates) and (self.matrices.has_reference or not needs_reference)
         return self.get(label_set, templates, options) if has_all else None
 
-    def warnings(self, label_set: LabelSet, templates: TemplateSet) -> tuple[str, ...]:
-        """Give what is to be known of labels: see ``zeroshot.labels.label_warnings``."""
-        return self._matrices.warnings(label_set, templates)
-
-    def matrix(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
-        """Give labels' class matrix.
-
-        Parameters
-        ----------
-        label_set : LabelSet
-            k labels.
-        templates : TemplateSet
-            For labels without descriptions.
-
-        Returns
-        -------
-        ndarray of float32, shape (k, dim)
-            Unit rows, in the order of the labels; read-only.
-        """
-        return self._matrices.get(label_set, templates)
+    def _look_up(self, label_set: LabelSet, templates: TemplateSet, options: ScoringOptions) -> Scorer | None:
+        key = (label_set.scoring_digest, templates.templates, options)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
 
 
 def build_scorer(
