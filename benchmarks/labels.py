@@ -77,7 +77,7 @@ def multilabel(
                 truth[name] = np.array([len(path) > level and path[level] == folder for path in paths])
     right = np.stack(list(truth.values()), axis=1)
     scorer = classifier.scorer(list(truth), options=ScoringOptions("multilabel"))
-    cosines = vectors @ scorer.inputs.matrix.T
+    cosines = scorer.similarities(vectors)
     own = macro_f1(scorer.scores(vectors) >= scorer.thresholds, right)
     best = max(macro_f1(cosines >= cut, right) for cut in np.unique(cosines))
     what = f"multilabel, {right.shape[1]} labels of at least {least} of {len(vectors)} pictures, macro-F1"
@@ -108,7 +108,7 @@ def temperature(
     folders = sorted({path[0] for path in paths})
     right = np.array([folders.index(path[0]) for path in paths])
     scorer = classifier.scorer([WORDS[folder] for folder in folders])
-    logits = scorer.logits(vectors @ scorer.inputs.matrix.T, vectors)
+    logits = scorer.logits(scorer.similarities(vectors), vectors)
     found = []
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(len(vectors))

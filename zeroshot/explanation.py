@@ -187,11 +187,12 @@ def explain(
     pixels = encoder.preprocessing(load(image, classifier.limits, enough=encoder.preprocessing.enough))
     vector = encoder.encode_pixels(pixels[None])[0]
     answer = scorer.answer(vector, top_k)
-    scores = scorer.scores(vector[None])[0]
+    similarities = scorer.similarities(vector[None])
+    scores = scorer.from_similarities(similarities, vector[None])[0]
     rows = [scorer.names.index(name) for name in answer.labels] or [int(scores.argmax())]
     if answer.mode is Mode.HIERARCHICAL and not answer.labels:
         rows = [_best_of(scorer, scores, -1, without=())]
-    reasons = _Reasons(classifier, label_set, template_set, scorer, vector, scores)
+    reasons = _Reasons(classifier, label_set, template_set, scorer, vector, similarities[0], scores)
     chosen = tuple(reasons.of(row) for row in rows)
     parent = int(scorer.inputs.hierarchy.parents[rows[0]]) if answer.mode is Mode.HIERARCHICAL else None
     next_best = _best_of(scorer, scores, parent, without=rows)
@@ -219,6 +220,7 @@ class _Reasons:
     templates: TemplateSet
     scorer: Scorer
     vector: FloatArray
+    similarities: FloatArray
     scores: np.ndarray
 
     def of(self, row: int) -> LabelReasons:
@@ -232,7 +234,7 @@ class _Reasons:
         return LabelReasons(
             name,
             float(self.scores[row]),
-            float(self.scorer.similarities(self.vector[None])[0, row]),
+            float(self.similarities[row]),
             float(self.scorer.thresholds[row]),
             tuple(PromptMatch(prompts[i], float(cosines[i])) for i in np.argsort(-cosines)[:_TOP_PROMPTS]),
             len(prompts),

@@ -80,7 +80,7 @@ def calibrate(
         answers = examples.single(chosen, scorer.names)
         if head is not None:
             check_unseen(examples, head, chosen.calibration_for(encoder.fingerprint), data.name)
-        logits = scorer.logits(examples.vectors @ scorer.inputs.matrix.T, examples.vectors)
+        logits = scorer.logits(scorer.similarities(examples.vectors), examples.vectors)
         temperature = fit_temperature(logits, answers)
         panels = _compare_temperatures(logits, answers)
         fitted = fitted.model_copy(update={"temperature": temperature})

@@ -90,7 +90,7 @@ def folder(spec: str, repository: str, patterns: Sequence[str], is_complete: Cal
         local = Path(snapshot_download(repository, allow_patterns=list(patterns), local_files_only=True))
         if is_complete(local):
             return local
-    except LocalEntryNotFoundError:  # no snapshot, or half of one: it is downloaded
+    except OSError:  # no snapshot, half of one, or a cache that cannot be read: it is downloaded
         pass
     require_hub(spec, looked_for)
     try:
