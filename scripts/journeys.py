@@ -1,8 +1,8 @@
 """Count the files that a request goes through: ``python -m scripts.journeys``.
 
 A profile hook in every thread notes each call that enters a file under ``zeroshot/``. A file counts once; a move is a
-call into another file than the last one, in the order of time and over all threads. Work that was caused by an earlier
-request, such as loading a module, is kept out by making each request once before.
+call into another file than the last one, in the order of time and over all threads. Each request is made once before
+it is counted, so that imports and other work that is done once are not in it; "new labels" were not sent before.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def journeys(recorder: Recorder, home: Path) -> Iterator[tuple[str, list[str]]]:
     """Every journey's name and the files it entered."""
     classifier = ZeroShotClassifier("tiny")
     image = (PHOTOS / "cat.jpg").read_bytes()
-    known, new = (f"{number},cat,dog" for number in ("rocket", "teapot"))
+    known, new = (f"{name},cat,dog" for name in ("rocket", "teapot"))
     with served(classifier, home) as client:
 
         def classify(labels: str) -> None:

@@ -53,9 +53,11 @@ def test_names_that_look_alike_are_named_in_one_warning(one: str, other: str, cl
     ("one", "other"), [("cat", "cats"), ("cat", "dog"), ("re-sort", "resort"), ("x\u00b2", "x2"), ("\u0431", "6")]
 )
 def test_names_that_differ_are_not(one: str, other: str, classifier: ZeroShotClassifier) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        classifier.classify(CAT, [one, other])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        answer = classifier.classify(CAT, [one, other])
+    assert [str(warning.message) for warning in told] == []
+    assert {prediction.label for prediction in answer.predictions} == {one, other}
 
 
 def test_aliases_count_and_a_labels_own_do_not(tiny: Encoder) -> None:
@@ -152,10 +154,12 @@ def test_python_says_it_wherever_labels_are_read(tiny: Encoder, tmp_path: Path) 
         lambda: explain(classifier, CAT),
         lambda: gallery.classify(label_set),
     ):
-        with pytest.warns(LabelWarning, match="'Cat' and 'cat'"):
+        with pytest.warns(LabelWarning) as told:
             ask()
-    with pytest.warns(LabelWarning, match="reads 128 tokens"):
+        assert ["'Cat' and 'cat'" in str(one.message) for one in told] == [True]
+    with pytest.warns(LabelWarning) as told:
         gallery.search(PAIR[0])
+    assert ["reads 128 tokens" in str(one.message) for one in told] == [True]
     gallery.close()
 
 

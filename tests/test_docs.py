@@ -36,7 +36,12 @@ def blocks() -> list[Any]:
 
 @pytest.mark.parametrize("code", blocks())
 def test_what_the_documents_show_in_python_runs(
-    code: str, classifier: ZeroShotClassifier, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str,
+    classifier: ZeroShotClassifier,
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("car.jpg", "cat.jpg"):
@@ -55,7 +60,10 @@ def test_what_the_documents_show_in_python_runs(
         "vector": encoder.encode_images(images)[0],
     }
     code = code.replace("http://127.0.0.1:8000", server).replace('label_set="pets"', 'label_set="cifar10"')
+    before = set(given)
     exec(compile(code, "document", "exec"), given)  # noqa: S102 (the project's own documents)
+    assert set(given) > before
+    assert bool(capsys.readouterr().out) == ("print(" in code)
 
 
 def test_every_setting_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""The product that everything rests on: cosines of images and texts."""
+"""Cosine similarities of images and texts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _SINGLE_THREADED_BLAS = 9_216  # numbers in a matrix; from here on OpenBLAS take
 
 
 def cosine_similarities(vectors: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Multiply unit vectors: one image on one thread, since more would wait for the encoder's.
+    """Give the cosines of n images, (n, dim) unit rows, with k texts, (k, dim) unit rows: (n, k) float32.
 
-    ONNX Runtime's threads spin for a while after an image, and OpenBLAS's would share the cores with them.
+    One image is multiplied on one thread: ONNX Runtime's threads wait actively for a while after an image, and
+    OpenBLAS's threads would share the cores with them.
     """
     if len(vectors) != 1 or matrix.size <= _SINGLE_THREADED_BLAS:
         return vectors @ matrix.T
