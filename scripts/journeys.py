@@ -1,8 +1,8 @@
 """Count the files that a request goes through: ``python -m scripts.journeys``.
 
 A profile hook in every thread notes each call that enters a file under ``zeroshot/``. A file counts once; a move is a
-call into another file than the last one, in the order of time and over all threads. Each request is made once before
-it is counted, so that imports and other work that is done once are not in it; "new labels" were not sent before.
+call into another file than the thread's last one; the moves of all threads are added up. Each request is made once
+before it is counted, so that imports and other work that is done once are not in it; "new labels" were not sent before.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Recorder:
     def __init__(self) -> None:
         self.is_on = False
         self.files: list[str] = []
+        self._last: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def hook(self, frame: FrameType, event: str, _: Any) -> None:
@@ -46,12 +47,13 @@ class Recorder:
         if not self.is_on or event != "call" or not name.startswith(SOURCES):
             return
         with self._lock:
-            if not self.files or self.files[-1] != name:
+            if self._last.get(threading.get_ident()) != name:
+                self._last[threading.get_ident()] = name
                 self.files.append(name)
 
     def of(self, work: Callable[[], object], *, settle_s: float = 0.0) -> list[str]:
         """Run something and give the files it entered, one entry a move."""
-        self.files, self.is_on = [], True
+        self.files, self._last, self.is_on = [], {}, True
         work()
         time.sleep(settle_s)
         self.is_on = False
