@@ -21,8 +21,8 @@ from sklearn.datasets import load_digits
 
 from tests.pictures import PHOTOS
 from zeroshot import load_label_set
-from zeroshot.errors import DatasetError, OptionError
-from zeroshot.evaluate.datasets import Dataset, Problem, Sample, dataset_names, open_dataset
+from zeroshot.datasets import Dataset, Problem, Sample, dataset_names, open_dataset
+from zeroshot.errors import DatasetError, MissingDependency
 from zeroshot.images import load
 
 CAT, COFFEE, ROCKET = (PHOTOS / f"{name}.jpg" for name in ("cat", "coffee", "rocket"))
@@ -329,7 +329,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    with pytest.raises(OptionError, match=r"datasets, which is not installed.*zeroshot\[datasets\]"):
+    with pytest.raises(MissingDependency, match=r"datasets, which is not installed.*zeroshot\[datasets\]"):
         opened("hf:org/name")
 
 

@@ -23,9 +23,9 @@ from tests.conftest import Run as RunProgram
 from tests.conftest import environment
 from tests.pictures import PHOTOS
 from zeroshot import Label, LabelSet, ZeroShotClassifier
+from zeroshot.datasets import Dataset, open_dataset
 from zeroshot.errors import DatasetError, OptionError
 from zeroshot.evaluate.comparing import compare, read_evaluation
-from zeroshot.evaluate.datasets import Dataset, open_dataset
 from zeroshot.evaluate.evaluation import Evaluation
 from zeroshot.evaluate.expectations import expect, hold, published
 from zeroshot.evaluate.reports import FILES, check_folder, write_report

@@ -313,7 +313,7 @@ WRITER = """
 import sys, numpy as np
 from pathlib import Path
 from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.records import Item
+from zeroshot.gallery.types import Item
 gallery = Collection(Path(sys.argv[1]), fingerprint="f", spec="s", dim=16, exact_up_to=150)
 start = int(sys.argv[2])
 print("opened", start, flush=True)

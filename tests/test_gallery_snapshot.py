@@ -287,7 +287,7 @@ import resource, sys, numpy as np
 from pathlib import Path
 from zeroshot.errors import GalleryError
 from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.records import Item
+from zeroshot.gallery.types import Item
 gallery = Collection(Path(sys.argv[1]), fingerprint="f", spec="s", dim=640)
 if len(sys.argv) > 2:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))

@@ -14,7 +14,7 @@ import pytest
 import zeroshot
 from tests.conftest import environment
 from tests.pictures import PHOTOS, ROOT
-from zeroshot.cores import available_cores
+from zeroshot.cpu import available_cpus
 
 
 def test_every_public_name_can_be_had() -> None:
@@ -80,9 +80,9 @@ def test_the_wheel_classifies_in_an_empty_environment_without_torch(tmp_path: Pa
 
 
 def test_systems_that_do_not_say_which_cores_are_allowed_use_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available_cores() == len(os.sched_getaffinity(0))
+    assert available_cpus() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert available_cores() == os.cpu_count()
+    assert available_cpus() == os.cpu_count()
 
 
 def test_open_clip_is_used_in_one_module_and_its_files_in_another() -> None:

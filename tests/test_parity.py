@@ -17,7 +17,7 @@ from benchmarks.data import write_crops, write_digit_shards
 from benchmarks.rivals import python_of
 from tests.pictures import ROOT
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
-from zeroshot.evaluate.datasets import open_dataset
+from zeroshot.datasets import open_dataset
 from zeroshot.evaluate.running import Run
 from zeroshot.evaluate.vectors import VectorStore
 from zeroshot.labels import class_matrix

@@ -11,8 +11,8 @@ import yaml
 from tests.conftest import Run as RunProgram
 from tests.test_evaluate import NAMES, crops  # noqa: F401 - a fixture
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_label_set
+from zeroshot.datasets import open_dataset
 from zeroshot.errors import DatasetError, OptionError
-from zeroshot.evaluate.datasets import open_dataset
 from zeroshot.evaluate.prompt_search import measure_gain, select_descriptions, select_templates, split
 from zeroshot.evaluate.running import Run
 from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates

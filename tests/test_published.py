@@ -95,11 +95,11 @@ def test_a_package_that_is_not_installed_is_named_with_the_line_to_type(spec: st
         "import sys; sys.modules['transformers'] = None\n"
         "from zeroshot.encoders.checkpoints import resolve\n"
         "from zeroshot.encoders.tokenization import load_tokenizer\n"
-        "from zeroshot.errors import ModelUnavailable\n"
+        "from zeroshot.errors import MissingDependency\n"
         "try:\n"
         "    found = resolve(sys.argv[1])\n"
         "    load_tokenizer(found.spec, found.tokenizer, found.tokenizer_folder, trust_remote_code=False)\n"
-        "except ModelUnavailable as error: print(error)"
+        "except MissingDependency as error: print(error)"
     )
     finished = subprocess.run(
         [sys.executable, "-c", program, spec],

@@ -13,9 +13,9 @@ from tests.conftest import Run as Command
 from tests.models import save_local_dir
 from tests.pictures import PHOTOS
 from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder
+from zeroshot.datasets import Sample, open_dataset
 from zeroshot.evaluate.adversarial import LEVELS, attack
 from zeroshot.evaluate.changes import CORRUPTIONS, SEVERITIES, Corruption, WrittenLabel
-from zeroshot.evaluate.datasets import Sample, open_dataset
 from zeroshot.evaluate.robustness import measure_robustness
 from zeroshot.evaluate.running import Run
 from zeroshot.evaluate.vectors import VectorStore

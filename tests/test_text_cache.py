@@ -93,9 +93,9 @@ def test_a_flipped_bit_in_a_vector_is_a_miss(tmp_path: Path) -> None:
     cache.put_many("m", {"a": vector(1), "b": vector(2)})
     cache.close()
     with sqlite3.connect(tmp_path / "c") as database:
-        (sealed,) = database.execute("SELECT vector FROM embeddings LIMIT 1").fetchone()
+        (stored,) = database.execute("SELECT vector FROM embeddings LIMIT 1").fetchone()
         database.execute(
-            "UPDATE embeddings SET vector = ? WHERE vector = ?", (bytes([sealed[0] ^ 1]) + sealed[1:], sealed)
+            "UPDATE embeddings SET vector = ? WHERE vector = ?", (bytes([stored[0] ^ 1]) + stored[1:], stored)
         )
     assert len(TextCache(tmp_path / "c").get_many("m", ["a", "b"])) == 1
 

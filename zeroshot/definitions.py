@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from zeroshot.errors import DefinitionError, DefinitionNotFound, ModelUnavailable, quote
+from zeroshot.errors import DefinitionError, DefinitionNotFound, MissingDependency, quote
 from zeroshot.openclip_files import zero_shot_metadata
 
 _PACKAGE = Path(__file__).parent
@@ -84,7 +84,7 @@ def _clip_benchmark_lists(kind: str) -> dict[str, list[str]]:
     """Read one of CLIP_benchmark's files, without importing the package."""
     package = importlib.util.find_spec("clip_benchmark")
     if package is None or not package.submodule_search_locations:
-        raise ModelUnavailable("clip_benchmark is not installed.", "Run: pip install clip-benchmark")
+        raise MissingDependency("clip_benchmark is not installed.", "Run: pip install clip-benchmark")
     names = {"classnames": "en_classnames.json", "templates": "en_zeroshot_classification_templates.json"}
     if kind not in names:
         raise DefinitionError(f"{quote(kind)} is not a list of clip_benchmark.", "Use classnames or templates.")

@@ -3,6 +3,7 @@
 ::
 
     ZeroshotError
+    ├── MissingDependency           a package that this needs is not installed
     ├── InputError                  something the caller gave
     │   ├── ImageError              one picture
     │   │   └── ImageNotFound, ImageUnreadable, ImageTooLarge, ImageSourceRefused
@@ -58,6 +59,12 @@ class ZeroshotError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".rstrip()
+
+
+class MissingDependency(ZeroshotError):
+    """A package that this needs is not installed."""
+
+    type = "missing-dependency"
 
 
 class InputError(ZeroshotError):

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zeroshot.errors import ModelUnavailable
+from zeroshot.errors import MissingDependency
 
 
 def architecture_names() -> set[str]:
@@ -24,11 +24,11 @@ def zero_shot_metadata() -> Any:
     """Run open_clip's ``zero_shot_metadata.py`` on its own: class names and templates."""
     folder = _folder()
     if folder is None:
-        raise ModelUnavailable("open_clip is not installed.", "Run: pip install open_clip_torch")
+        raise MissingDependency("open_clip is not installed.", "Run: pip install open_clip_torch")
     path = folder / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("_open_clip_zero_shot_metadata", path)
     if spec is None or spec.loader is None:
-        raise ModelUnavailable(f"{path} cannot be loaded.", "Run: pip install --force-reinstall open_clip_torch")
+        raise MissingDependency(f"{path} cannot be loaded.", "Run: pip install --force-reinstall open_clip_torch")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -70,9 +70,9 @@ def evaluate(
     """
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, limits_from, to_columns
     from zeroshot.cli.rendering import progress, working
+    from zeroshot.datasets import open_dataset
     from zeroshot.errors import DatasetError
     from zeroshot.evaluate import expectations
-    from zeroshot.evaluate.datasets import open_dataset
     from zeroshot.evaluate.reports import check_folder
     from zeroshot.evaluate.retrieving import retrieve
     from zeroshot.evaluate.robustness import measure_robustness

@@ -160,7 +160,7 @@ def export_command(
 ) -> None:
     """Write items and vectors as Parquet and NumPy files, which clip-retrieval reads too."""
     from zeroshot.cli.rendering import progress
-    from zeroshot.gallery.exchange import export_gallery
+    from zeroshot.gallery.transfer import export_gallery
 
     with open_gallery(name, model) as gallery, progress(len(gallery), shown=True) as advance:
         count = export_gallery(gallery, folder, on_progress=advance)
@@ -176,7 +176,7 @@ def import_command(
 ) -> None:
     """Add exported items and vectors to a gallery, made if there is none; the model must be the same."""
     from zeroshot.cli.rendering import progress
-    from zeroshot.gallery.exchange import count_rows, import_gallery
+    from zeroshot.gallery.transfer import count_rows, import_gallery
 
     with open_gallery(name, model, create=True) as gallery:
         with progress(count_rows(folder), shown=True) as advance:

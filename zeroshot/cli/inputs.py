@@ -282,7 +282,7 @@ def to_columns(words: str | None) -> dict[str, str]:
     OptionError
         If it is not of that form.
     """
-    from zeroshot.evaluate.datasets.files import COLUMNS
+    from zeroshot.datasets.files import COLUMNS
 
     pairs = [part.partition("=") for part in (words or "").split(",") if part.strip()]
     found = {name.strip(): column.strip() for name, _, column in pairs}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from zeroshot.encoders.catalogue import ModelFacts
+    from zeroshot.encoders.catalog import ModelFacts
 
 
 _TABLE_CELLS = 160  # a specification is never cut: it is there to be copied
@@ -35,7 +35,7 @@ def models(
     json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object per model and line.")] = False,
 ) -> None:
     """List the models that --model takes, with published sizes, accuracies and licences."""
-    from zeroshot.encoders.catalogue import NEEDS, all_models, recommend
+    from zeroshot.encoders.catalog import NEEDS, all_models, recommend
 
     if need is not None:
         chosen = recommend(need, any_licence=any_licence)
@@ -76,7 +76,7 @@ def _print_forms(any_licence: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from zeroshot.encoders.catalogue import NEEDS
+    from zeroshot.encoders.catalog import NEEDS
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)

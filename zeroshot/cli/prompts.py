@@ -63,8 +63,8 @@ def tune(
     """
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, to_columns
     from zeroshot.cli.rendering import progress, working
+    from zeroshot.datasets import open_dataset
     from zeroshot.errors import OptionError
-    from zeroshot.evaluate.datasets import open_dataset
     from zeroshot.evaluate.running import Run
     from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates
     from zeroshot.evaluate.vectors import VectorStore

@@ -16,7 +16,7 @@ from zeroshot.encoders.model_config import (
 )
 from zeroshot.encoders.published import Definition
 from zeroshot.encoders.tokenizer_files import has_auto_map
-from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
+from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _TOKENIZER = "tokenizer (tokenizer.json, or vocab.json and merges.txt)"
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
@@ -84,7 +84,7 @@ def _text_tower(spec: str, repository: str) -> Path:
     try:
         import transformers  # noqa: F401
     except ImportError as error:
-        raise ModelUnavailable(
+        raise MissingDependency(
             f"The text tower of {spec} needs transformers, which is not installed.",
             "Run: pip install transformers",
             field="model",

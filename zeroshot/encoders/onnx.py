@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
-from zeroshot.cores import available_cores
+from zeroshot.cpu import available_cpus
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.cleaning import cleaner
 from zeroshot.encoders.model_directory import read_config
@@ -48,7 +48,7 @@ class OnnxEncoder(TwoTowerEncoder):
             batch_size=batch_size,
         )
         self._config = config
-        self._threads = threads or available_cores()
+        self._threads = threads or available_cpus()
         self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
         self._image_path = directory / "image.onnx"
         size = sum(path.stat().st_size for path in directory.glob("image.onnx*"))  # large weights are beside the graph

@@ -20,7 +20,7 @@ from zeroshot.encoders.checkpoints import resolve
 from zeroshot.encoders.devices import choose_device, choose_precision
 from zeroshot.encoders.prefix_tree import Packed
 from zeroshot.encoders.tokenization import Tokenizer, load_clip_tokenizer, load_tokenizer
-from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, ModelWarning, quote
+from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, ModelWarning, quote
 from zeroshot.images import Preprocessing
 
 Tokens = list[list[int]]
@@ -200,7 +200,7 @@ def _load(checkpoint: Checkpoint, precision: str, device: torch.device) -> Any:
             text_tower=checkpoint.text_tower,
         )
     except ImportError as error:
-        raise ModelUnavailable(
+        raise MissingDependency(
             f"{checkpoint.spec} needs {error.name or error}, which is not installed.",
             f"Run: pip install {error.name or 'it'}",
             field="model",

@@ -19,7 +19,7 @@ import numpy as np
 
 from zeroshot.encoders.base import FloatArray
 from zeroshot.errors import OptionError
-from zeroshot.sealed import seal, unseal
+from zeroshot.vector_codec import decode_vector, encode_vector
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
@@ -111,7 +111,7 @@ class TextCache:
                 key, own = _key(fingerprint, text), np.array(vector, dtype=np.float32)
                 own.flags.writeable = False
                 self._remember(key, own)
-                rows.append((key, seal(own), time.time()))
+                rows.append((key, encode_vector(own), time.time()))
             if rows:
                 self._on_disk(lambda database: self._write(database, rows))
 
@@ -138,8 +138,8 @@ class TextCache:
             for start in range(0, len(keys), _KEYS_PER_QUERY):
                 part = keys[start : start + _KEYS_PER_QUERY]
                 query = f"SELECT key, vector, used FROM embeddings WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608
-                for key, sealed, used in database.execute(query, part):
-                    vector = unseal(sealed)
+                for key, stored, used in database.execute(query, part):
+                    vector = decode_vector(stored)
                     if vector is not None:
                         found[key] = vector
                         if now - used > _TOUCH_AFTER_S:

@@ -15,7 +15,7 @@ import torch
 from zeroshot.encoders import hub, openclip_api
 from zeroshot.encoders.model_config import TokenizerConfig, read_json
 from zeroshot.encoders.tokenizer_files import custom_code_file, tokenizer_data, unsupported_tokenizer
-from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, quote
+from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, quote
 
 _HUB_FILES = ("*.json", "*.txt", "*.model")
 _VOCABULARIES = (
@@ -117,7 +117,7 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
     if folder is None:
         folder = hub.folder(spec, config.name, _HUB_FILES, has_vocabulary)
     elif not has_vocabulary(folder):
-        raise ModelUnavailable(
+        raise MissingDependency(
             f"The tokenizer of {spec} is missing: {folder} has no {', '.join(_VOCABULARIES[:3])} or the like.",
             "Put the tokenizer's files beside the weights.",
             field="model",
@@ -138,7 +138,7 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
             )
     except ImportError as error:
         missing = error.name or "a package"
-        raise ModelUnavailable(
+        raise MissingDependency(
             f"The tokenizer of {spec} needs {missing}, which is not installed.",
             f"Run: pip install {missing}",
             field="model",

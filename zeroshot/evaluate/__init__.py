@@ -3,8 +3,8 @@
 It needs scikit-learn, SciPy and matplotlib: pip install 'zeroshot[evaluate]'.
 """
 
+from zeroshot.datasets import Dataset, Problem, Sample, open_dataset
 from zeroshot.evaluate.comparing import compare
-from zeroshot.evaluate.datasets import Dataset, Problem, Sample, open_dataset
 from zeroshot.evaluate.evaluation import Evaluation
 from zeroshot.evaluate.reports import write_report
 from zeroshot.evaluate.retrieving import retrieve

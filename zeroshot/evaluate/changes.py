@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from zeroshot.evaluate.datasets import Sample
+from zeroshot.datasets import Sample
 from zeroshot.labels import LabelSet
 
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from zeroshot.errors import DatasetError
 from zeroshot.evaluate.bootstrap import interval_of_mean
 from zeroshot.evaluate.evaluation import FORMAT, Evaluation
-from zeroshot.extra import require
+from zeroshot.optional import require
 
 PREDICTIONS = "predictions.csv"
 

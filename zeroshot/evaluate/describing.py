@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from zeroshot.datasets import Dataset, Problem
 from zeroshot.encoders import Encoder
-from zeroshot.evaluate.datasets import Dataset, Problem
 from zeroshot.evaluate.evaluation import DatasetFacts, ModelFacts, RunFacts
 
 _VERSIONS = ("zeroshot", "numpy", "pillow", "onnxruntime", "torch", "open_clip_torch", "scikit-learn")

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from zeroshot.evaluate.records import TOP, BoolArray, IntArray, MultiRecords, SingleRecords
-from zeroshot.extra import require
 from zeroshot.labels import Hierarchy
 from zeroshot.learning.calibration import count_bins
+from zeroshot.optional import require
 
 _DRAWS = 1000
 _FLOOR = 1e-12  # of a likelihood

@@ -9,9 +9,9 @@ from itertools import islice
 import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.datasets import Dataset, Problem
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DatasetError
-from zeroshot.evaluate.datasets import Dataset, Problem
 from zeroshot.evaluate.describing import dataset_facts, model_facts, run_facts
 from zeroshot.evaluate.evaluation import Evaluation
 from zeroshot.evaluate.retrieval import measure_retrieval

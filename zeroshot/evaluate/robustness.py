@@ -8,10 +8,10 @@ from itertools import islice
 
 import numpy as np
 
+from zeroshot.datasets import Sample
 from zeroshot.errors import OptionError, quote
 from zeroshot.evaluate.adversarial import LEVELS, attack, has_gradients
 from zeroshot.evaluate.changes import CORRUPTIONS, WrittenLabel, all_corruptions
-from zeroshot.evaluate.datasets import Sample
 from zeroshot.evaluate.evaluation import Evaluation, RobustnessRow
 from zeroshot.evaluate.running import Run
 from zeroshot.evaluate.vectors import Change

@@ -10,10 +10,10 @@ from itertools import islice
 import numpy as np
 
 from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.datasets import Dataset, Problem, Sample
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DatasetError, quote
 from zeroshot.evaluate import evaluation as facts
-from zeroshot.evaluate.datasets import Dataset, Problem, Sample
 from zeroshot.evaluate.describing import dataset_facts, model_facts, run_facts
 from zeroshot.evaluate.tally import Result, Tally
 from zeroshot.evaluate.vectors import Change, VectorStore

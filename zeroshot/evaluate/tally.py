@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from zeroshot.datasets import Problem, Sample
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import quote
 from zeroshot.evaluate import evaluation as facts
-from zeroshot.evaluate.datasets import Problem, Sample
 from zeroshot.evaluate.metrics import confusion, measure_multi, measure_single, measure_tree
 from zeroshot.evaluate.records import MultiRecorder, MultiRecords, SingleRecorder, SingleRecords
 from zeroshot.labels import Mode

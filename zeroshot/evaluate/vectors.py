@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from zeroshot.datasets import Problem, Sample
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, ImageNotFound
-from zeroshot.evaluate.datasets import Problem, Sample
 from zeroshot.images import ImageLimits, ImageSource, load
 
 _CHUNK = 128  # pictures that are looked up, encoded and kept together

@@ -1,9 +1,9 @@
 """Galleries: stored vectors that answer "which pictures look like this one", "... like this sentence"."""
 
-from zeroshot.gallery.catalogue import GallerySummary, delete_gallery, gallery_names, summarise
+from zeroshot.gallery.catalog import GallerySummary, delete_gallery, gallery_names, summarise
 from zeroshot.gallery.filters import Filter
 from zeroshot.gallery.gallery import Gallery
-from zeroshot.gallery.records import Hit, Item, LabelCount, Query, Statistics, Verification
+from zeroshot.gallery.types import Hit, Item, LabelCount, Query, Statistics, Verification
 
 __all__ = [
     "Filter",

@@ -10,9 +10,9 @@ from zeroshot.encoders import FloatArray
 from zeroshot.gallery.building import Nearest, sample_numbers
 from zeroshot.gallery.columns import Mask
 from zeroshot.gallery.index import GalleryIndex
-from zeroshot.gallery.records import LabelCount, Statistics, Verification
 from zeroshot.gallery.rows import IntArray
 from zeroshot.gallery.store import GalleryStore
+from zeroshot.gallery.types import LabelCount, Statistics, Verification
 from zeroshot.scoring import Scorer, Scores
 
 _RECALL_QUERIES = 64

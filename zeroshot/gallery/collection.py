@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryBusy, GalleryError
 from zeroshot.gallery.filters import Filter
-from zeroshot.gallery.records import Item
+from zeroshot.gallery.types import Item
 from zeroshot.gallery.upkeep import IndexedStore
 
 

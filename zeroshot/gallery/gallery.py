@@ -12,11 +12,11 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import GalleryError, ImageError, OptionError
 from zeroshot.gallery.analysis import count_labels, find_duplicates
-from zeroshot.gallery.catalogue import gallery_folder
+from zeroshot.gallery.catalog import gallery_folder
 from zeroshot.gallery.collection import Collection
 from zeroshot.gallery.filters import Filter
 from zeroshot.gallery.queries import combine
-from zeroshot.gallery.records import Hit, Item, LabelCount, Query
+from zeroshot.gallery.types import Hit, Item, LabelCount, Query
 from zeroshot.gallery.upkeep import EXACT_UP_TO, RECALL
 from zeroshot.images import ImageLimits, ImageSource
 from zeroshot.labels import (

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from zeroshot.cores import available_cores
+from zeroshot.cpu import available_cpus
 from zeroshot.encoders import FloatArray
 from zeroshot.gallery.columns import Columns
 from zeroshot.gallery.exact import ExactIndex
@@ -123,7 +123,7 @@ class GalleryIndex:
             return
         step = max(1, _ROWS_PER_BLOCK * snapshot.list_count // max(1, len(snapshot.numbers)))
         parts = [range(start, min(start + step, snapshot.list_count)) for start in range(0, snapshot.list_count, step)]
-        with ThreadPoolExecutor(available_cores()) as pool:
+        with ThreadPoolExecutor(available_cpus()) as pool:
             yield from pool.map(lambda part: work(*snapshot.read(part)), parts)
 
     def _follow(self) -> None:

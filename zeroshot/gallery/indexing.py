@@ -16,7 +16,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError
 from zeroshot.gallery.gallery import Gallery
-from zeroshot.gallery.records import Item
+from zeroshot.gallery.types import Item
 from zeroshot.images import FORMATS, ImageLimits
 
 _BATCH = 64  # pictures written at once: what an interruption can cost

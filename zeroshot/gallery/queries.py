@@ -10,7 +10,7 @@ from zeroshot.encoders import Encoder, FloatArray
 from zeroshot.encoders.streaming import encode_one
 from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import OptionError
-from zeroshot.gallery.records import Query
+from zeroshot.gallery.types import Query
 from zeroshot.images import ImageLimits
 
 

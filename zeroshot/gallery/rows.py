@@ -14,8 +14,8 @@ import numpy.typing as npt
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryCorrupt, ItemNotFound, quote
 from zeroshot.gallery.database import Database
-from zeroshot.gallery.records import Item
-from zeroshot.sealed import CHECK_BYTES, is_sound
+from zeroshot.gallery.types import Item
+from zeroshot.vector_codec import CHECK_BYTES, verify
 
 IntArray = npt.NDArray[np.int64]
 
@@ -136,15 +136,15 @@ class RowReader(Database):
 
     def _stacked(self, rows: list[tuple[int, bytes]]) -> tuple[list[int], FloatArray]:
         size = self.dim * 4 + CHECK_BYTES
-        for number, sealed in rows:
-            if len(sealed) != size or not is_sound(sealed):
+        for number, stored in rows:
+            if len(stored) != size or not verify(stored):
                 with self.reading() as connection:
                     known = connection.execute("SELECT id FROM items WHERE number = ?", (number,)).fetchone()
                 raise GalleryCorrupt(
                     f"{self.path}: the vector of {quote(known[0] if known else number)} is damaged.",
                     "Delete that item and add it again, or restore a copy of the file.",
                 )
-        together = np.frombuffer(b"".join([sealed for _, sealed in rows]), dtype=np.uint8).reshape(len(rows), size)
+        together = np.frombuffer(b"".join([stored for _, stored in rows]), dtype=np.uint8).reshape(len(rows), size)
         vectors: FloatArray = together[:, :-CHECK_BYTES].copy().view("<f4").astype(np.float32, copy=False)
         return [number for number, _ in rows], vectors
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryRefused, ItemExists, ItemNotFound, quote
-from zeroshot.gallery.records import Item
 from zeroshot.gallery.rows import RowReader, row_checksum
-from zeroshot.sealed import seal
+from zeroshot.gallery.types import Item
+from zeroshot.vector_codec import encode_vector
 
 _INSERT = """
     INSERT INTO items (id, uri, sha256, width, height, file_size, file_mtime_ns, metadata, added, checksum)
@@ -74,7 +74,7 @@ class GalleryStore(RowReader):
                 f"The metadata of {quote(item.id)} is not JSON: {error}.", "Use JSON's types and valid Unicode."
             ) from error
         values = (item.uri, item.sha256, item.width, item.height, item.file_size, item.file_mtime_ns)
-        return (item.id, *values, metadata, time.time()), seal(vector)
+        return (item.id, *values, metadata, time.time()), encode_vector(vector)
 
 
 def _remove(connection: sqlite3.Connection, id_: str, generation: int) -> bool:

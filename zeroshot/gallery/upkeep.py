@@ -16,9 +16,9 @@ from zeroshot.errors import GalleryBusy, GalleryError, OptionError
 from zeroshot.gallery.analysis import compare_index, describe_gallery
 from zeroshot.gallery.building import BuildStoppedError, build_snapshot
 from zeroshot.gallery.index import GalleryIndex
-from zeroshot.gallery.records import Statistics, Verification
 from zeroshot.gallery.snapshot import STORAGES
 from zeroshot.gallery.store import GalleryStore
+from zeroshot.gallery.types import Statistics, Verification
 
 EXACT_UP_TO = 50_000
 RECALL = 0.99

@@ -16,9 +16,9 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import LearningError, OptionError
-from zeroshot.extra import require
 from zeroshot.labels import Head
 from zeroshot.learning.probe import IntArray
+from zeroshot.optional import require
 
 _TRIED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 50)
 _JUDGED = 2_000  # pictures that a number of clusters is judged by

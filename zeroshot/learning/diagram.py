@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from zeroshot.extra import require
 from zeroshot.learning.calibration import BoolArray, count_bins
+from zeroshot.optional import require
 from zeroshot.scoring import Scores
 
 _INCHES = 4.2  # of a panel's side

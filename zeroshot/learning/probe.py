@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroshot.encoders import FloatArray
-from zeroshot.extra import require
+from zeroshot.optional import require
 from zeroshot.scoring import Scores
 
 IntArray = npt.NDArray[np.int64]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from zeroshot.encoders import FloatArray
-from zeroshot.extra import require
 from zeroshot.learning.probe import IntArray
+from zeroshot.optional import require
 from zeroshot.scoring import Scores
 
 _NEIGHBOURS = 10

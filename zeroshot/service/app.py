@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from zeroshot import __version__
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.cores import available_cores
+from zeroshot.cpu import available_cpus
 from zeroshot.labels import LabelSetFile, LabelSetStore
 from zeroshot.service import gallery_schemas, label_set_schemas, problems
 from zeroshot.service.access import Access
@@ -169,7 +169,7 @@ def create_app(
         lifespan=lifespan,
     )
     problems.install(app)
-    slots = anyio.CapacityLimiter(available_cores() + 2)  # what galleries do at once
+    slots = anyio.CapacityLimiter(available_cpus() + 2)  # what galleries do at once
     app.include_router(classify_routes(pipeline, questions, max_images=options.max_images, timeout_s=options.timeout_s))
     app.include_router(label_set_routes(label_sets))
     app.include_router(gallery_routes(galleries, questions, slots, limits.max_bytes))

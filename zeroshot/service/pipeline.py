@@ -19,7 +19,7 @@ from typing import TypeVar
 from PIL import Image
 
 from zeroshot.classifier import ZeroShotClassifier
-from zeroshot.cores import available_cores
+from zeroshot.cpu import available_cpus
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DeadlineExceeded, Overloaded, WorkerLost, ZeroshotError
 from zeroshot.images import ImageSource, is_url, load
@@ -65,7 +65,7 @@ class Pipeline:
             stall_s=stall_s,
             on_batch=on_batch,
         )
-        self._decoders = ThreadPoolExecutor(decode_threads or available_cores(), "zeroshot-decode")
+        self._decoders = ThreadPoolExecutor(decode_threads or available_cpus(), "zeroshot-decode")
         self._fetchers = ThreadPoolExecutor(16, "zeroshot-fetch")
         self._texts = ThreadPoolExecutor(1, "zeroshot-text")
         self._on_refusal = on_refusal

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from typing import Any
 
-from zeroshot.errors import OptionError
+from zeroshot.optional import require
 from zeroshot.service.context import RequestContext
 
 
@@ -23,13 +22,13 @@ class Tracing:
 
     Raises
     ------
-    OptionError
+    MissingDependency
         If OpenTelemetry is not installed.
     """
 
     def __init__(self, provider: Any = None) -> None:
-        self._trace = _require("opentelemetry.trace")
-        self._propagate = _require("opentelemetry.propagate")
+        self._trace = require("opentelemetry.trace", "tracing")
+        self._propagate = require("opentelemetry.propagate", "tracing")
         self._provider = provider or _exporting_provider()
         self._tracer = self._provider.get_tracer("zeroshot")
 
@@ -77,18 +76,9 @@ class Tracing:
 
 
 def _exporting_provider() -> Any:
-    sdk, export = _require("opentelemetry.sdk.trace"), _require("opentelemetry.sdk.trace.export")
-    resource = _require("opentelemetry.sdk.resources").Resource.create({"service.name": "zeroshot"})
-    exporter = _require("opentelemetry.exporter.otlp.proto.http.trace_exporter").OTLPSpanExporter()
+    sdk, export = require("opentelemetry.sdk.trace", "tracing"), require("opentelemetry.sdk.trace.export", "tracing")
+    resource = require("opentelemetry.sdk.resources", "tracing").Resource.create({"service.name": "zeroshot"})
+    exporter = require("opentelemetry.exporter.otlp.proto.http.trace_exporter", "tracing").OTLPSpanExporter()
     provider = sdk.TracerProvider(resource=resource)
     provider.add_span_processor(export.BatchSpanProcessor(exporter))
     return provider
-
-
-def _require(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise OptionError(
-            f"Tracing needs {module.partition('.')[0]}, which is not installed.", "Run: pip install 'zeroshot[tracing]'"
-        ) from error

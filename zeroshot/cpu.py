@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 
-def available_cores() -> int:
+def available_cpus() -> int:
     """Count the cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

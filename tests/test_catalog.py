@@ -13,8 +13,8 @@ import pytest
 
 import zeroshot
 from tests.conftest import Run
-from zeroshot.encoders import catalogue
-from zeroshot.encoders.catalogue import NEEDS, ModelFacts, all_models, published_models, recommend
+from zeroshot.encoders import catalog
+from zeroshot.encoders.catalog import NEEDS, ModelFacts, all_models, published_models, recommend
 from zeroshot.errors import OptionError
 
 PUBLISHED = Path(zeroshot.__file__).parent / "data" / "published"
@@ -227,9 +227,9 @@ def test_the_order_of_the_files_decides_nothing(monkeypatch: pytest.MonkeyPatch)
     assert figures == sorted(figures, reverse=True)
     assert len(set(figures)) < len(figures)  # there are ties, the two names of an openai model among them
     backwards = {name: tuple(reversed(read(name))) for name in ("results.csv", "profile.csv")}
-    read_before = catalogue._read
+    read_before = catalog._read
     # the files as they might have been: nothing but their order differs
-    monkeypatch.setattr(catalogue, "_read", lambda name: backwards.get(name) or read_before(name))
+    monkeypatch.setattr(catalog, "_read", lambda name: backwards.get(name) or read_before(name))
     assert published_models() == before
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from zeroshot.datasets.base import Dataset
+from zeroshot.datasets.files import open_folder, open_table
+from zeroshot.datasets.named import NAMED, open_digits, open_hugging_face, open_named
+from zeroshot.datasets.shards import is_shards, open_shards
 from zeroshot.errors import DatasetError, quote
-from zeroshot.evaluate.datasets.base import Dataset
-from zeroshot.evaluate.datasets.files import open_folder, open_table
-from zeroshot.evaluate.datasets.named import NAMED, open_digits, open_hugging_face, open_named
-from zeroshot.evaluate.datasets.shards import is_shards, open_shards
 
 
 def dataset_names() -> list[str]:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from zeroshot.datasets.base import Dataset, Problem, Sample
 from zeroshot.definitions import Reference
-from zeroshot.errors import DatasetError, DefinitionError, ModelUnavailable, quote
-from zeroshot.evaluate.datasets.base import Dataset, Problem, Sample
-from zeroshot.extra import require
+from zeroshot.errors import DatasetError, DefinitionError, MissingDependency, quote
 from zeroshot.labels import load_label_set
+from zeroshot.optional import require
 from zeroshot.prompts import TemplateSet, check_templates, load_templates
 
 
@@ -96,7 +96,7 @@ def open_named(name: str, split: str | None, root: Path, *, download: bool) -> D
 def published_templates(facts: Named) -> TemplateSet | None:
     """Give the prompts published for a dataset: CLIP_benchmark's where it is installed, else a shipped set."""
     if facts.published:
-        with suppress(ModelUnavailable, DefinitionError):
+        with suppress(MissingDependency, DefinitionError):
             values = Reference.model_validate({"from": f"clip_benchmark:templates/{facts.published}"}).resolve()
             return TemplateSet(f"clip_benchmark {facts.published}", check_templates(values))
     return load_templates(facts.templates)
@@ -108,7 +108,7 @@ def _classes(name: str, facts: Named, found: Any) -> tuple[str, ...]:
         names = load_label_set(facts.labels).names
         if own is None or len(own) == len(names):
             return names
-    with suppress(ModelUnavailable, DefinitionError):
+    with suppress(MissingDependency, DefinitionError):
         published = Reference.model_validate({"from": f"clip_benchmark:classnames/{facts.published}"}).resolve()
         if own is None or len(own) == len(published):
             return tuple(published)

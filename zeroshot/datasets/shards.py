@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from zeroshot.datasets.base import Dataset, Problem, Sample
 from zeroshot.errors import DatasetError
-from zeroshot.evaluate.datasets.base import Dataset, Problem, Sample
 from zeroshot.prompts import TemplateSet, check_templates
 
 _PICTURES = ("webp", "png", "jpg", "jpeg")

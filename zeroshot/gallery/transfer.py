@@ -19,7 +19,8 @@ import numpy as np
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryError, GalleryMismatch, quote
 from zeroshot.gallery.gallery import Gallery
-from zeroshot.gallery.records import Item
+from zeroshot.gallery.types import Item
+from zeroshot.optional import require
 
 FORMAT = 1
 _ROWS_PER_FILE = 100_000
@@ -181,12 +182,4 @@ def _schema(pyarrow: Any) -> Any:
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise GalleryError(
-            "Galleries are exported and imported as Parquet, and pyarrow is not installed.",
-            "Run: pip install 'zeroshot[parquet]'",
-        ) from error
-    return pyarrow, parquet
+    return require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")

@@ -15,8 +15,8 @@ from embedding_reader import EmbeddingReader
 from tests.vectors import unit
 from zeroshot import Encoder
 from zeroshot.errors import GalleryError, GalleryMismatch, ItemExists
-from zeroshot.gallery import Gallery, Item, exchange
-from zeroshot.gallery.exchange import count_rows, export_gallery, import_gallery
+from zeroshot.gallery import Gallery, Item, transfer
+from zeroshot.gallery.transfer import count_rows, export_gallery, import_gallery
 
 ITEMS = [
     (
@@ -63,7 +63,7 @@ def test_clip_retrieval_reads_it(exported: Path) -> None:
 
 
 def test_large_galleries_are_written_in_parts(tmp_path: Path, tiny: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_ROWS_PER_FILE", 2000)
+    monkeypatch.setattr(transfer, "_ROWS_PER_FILE", 2000)
     rows = np.eye(640, dtype=np.float32)
     with Gallery(tmp_path, "source", tiny, create=True) as gallery:
         gallery.add((Item(f"{n}"), rows[n % 640]) for n in range(5000))

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from zeroshot.datasets.base import Dataset, Problem, Sample
 from zeroshot.errors import DatasetError, quote
-from zeroshot.evaluate.datasets.base import Dataset, Problem, Sample
-from zeroshot.extra import require
 from zeroshot.labels import load_label_set
+from zeroshot.optional import require
 
 SEPARATOR = "|"  # between several labels, or captions, of one picture
 COLUMNS = ("file", "label", "group", "caption")
