@@ -28,6 +28,7 @@ from zeroshot.errors import (
     LabelSetExists,
     LabelSetNotFound,
     LabelSetRefused,
+    OutputExists,
 )
 from zeroshot.labels import (
     Calibration,
@@ -93,7 +94,7 @@ def test_everything_a_set_says_is_kept_and_survives_a_file(store: LabelSetStore,
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
     with pytest.raises(DefinitionError, match="is not the file"):
         load_label_set(tmp_path / "full.yaml")
-    with pytest.raises(LabelSetRefused, match="exists"):
+    with pytest.raises(OutputExists, match="exists"):
         export_label_set(stored, tmp_path / "full.yaml")
 
 

@@ -39,10 +39,11 @@ def calibrate(
     from zeroshot.cli.inputs import build_classifier
     from zeroshot.cli.rendering import working
     from zeroshot.errors import OptionError
-    from zeroshot.labels import Calibration, LabelSetStore, Mode, check_new_files, write_new_files
+    from zeroshot.labels import Calibration, LabelSetStore, Mode
     from zeroshot.learning.calibration import fit_temperature, fit_thresholds
     from zeroshot.learning.diagram import reliability_diagram
     from zeroshot.learning.examples import check_unseen, read_examples
+    from zeroshot.output import check_new_files, write_new_files
     from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()

@@ -67,7 +67,7 @@ def classify(
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.errors import OptionError
-    from zeroshot.labels import check_new_files
+    from zeroshot.output import check_new_files
     from zeroshot.prompts import load_templates
     from zeroshot.scoring import ScoringOptions
 
@@ -133,7 +133,7 @@ def _explained(
 
     from zeroshot.errors import ImageError
     from zeroshot.explanation import explain
-    from zeroshot.labels import write_new_files
+    from zeroshot.output import write_new_files
 
     for picture in pictures:
         if isinstance(picture.source, ImageError):

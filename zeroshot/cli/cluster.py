@@ -50,8 +50,9 @@ def cluster(
     from zeroshot.cli.inputs import build_classifier, embed_pictures
     from zeroshot.cli.rendering import working
     from zeroshot.errors import LearningError
-    from zeroshot.labels import LabelSetStore, check_new_files, check_yaml, find_label_set, write_new_files
+    from zeroshot.labels import LabelSetStore, check_yaml, find_label_set
     from zeroshot.learning.clusters import centroid_head, cluster_pictures, suggest_names
+    from zeroshot.output import check_new_files, write_new_files
 
     settings = load_settings()
     check_yaml(out)

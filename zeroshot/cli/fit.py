@@ -46,10 +46,11 @@ def fit(
     from zeroshot.cli.inputs import build_classifier, embed_pictures
     from zeroshot.cli.rendering import working
     from zeroshot.errors import LearningError, OptionError
-    from zeroshot.labels import Calibration, LabelSetStore, Mode, check_new_files, write_new_files
+    from zeroshot.labels import Calibration, LabelSetStore, Mode
     from zeroshot.learning.examples import read_examples
     from zeroshot.learning.fitting import fit_head
     from zeroshot.learning.probe import Lesson
+    from zeroshot.output import check_new_files, write_new_files
     from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()

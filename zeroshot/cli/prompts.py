@@ -68,7 +68,8 @@ def tune(
     from zeroshot.evaluate.running import Run
     from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates
     from zeroshot.evaluate.vectors import VectorStore
-    from zeroshot.labels import LabelSetStore, Mode, check_new_files, check_yaml, find_label_set
+    from zeroshot.labels import LabelSetStore, Mode, check_yaml, find_label_set
+    from zeroshot.output import check_new_files
     from zeroshot.prompts import load_templates
     from zeroshot.scoring import ScoringOptions
 
@@ -127,7 +128,8 @@ def _show(tuned: Tuned) -> None:
 
 
 def _write(tuned: Tuned, output: Path, dataset: str) -> None:
-    from zeroshot.labels import export_label_set, to_yaml, write_new_files
+    from zeroshot.labels import export_label_set, to_yaml
+    from zeroshot.output import write_new_files
 
     if tuned.label_set is not None:
         export_label_set(tuned.label_set, output)

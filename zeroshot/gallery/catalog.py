@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,8 +10,7 @@ from pathlib import Path
 
 from zeroshot.errors import GalleryCorrupt, GalleryNotFound, GalleryRefused, quote
 from zeroshot.gallery.database import DATABASE
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+from zeroshot.names import NAME_RULE, is_name
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,10 @@ def delete_gallery(home: Path, name: str) -> None:
 
 def gallery_folder(home: Path, name: str, *, create: bool) -> Path:
     """Give the folder of a gallery."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise GalleryRefused(
             f"{quote(name)} cannot be a gallery's name.",
-            "Use letters, digits, dots, dashes and underscores, up to 100.",
+            NAME_RULE,
         )
     folder = home / "galleries" / name
     if not (folder / DATABASE).is_file():
