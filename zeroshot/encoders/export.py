@@ -22,7 +22,7 @@ from zeroshot.encoders.onnx import OnnxEncoder
 from zeroshot.encoders.openclip import OpenClipEncoder
 from zeroshot.encoders.prefix_tree import pack
 from zeroshot.encoders.truncation import truncation_warnings_off
-from zeroshot.errors import ModelError, ModelUnavailable, OptionError, quote
+from zeroshot.errors import MissingDependency, ModelError, OptionError, quote
 from zeroshot.images import load
 
 FLOOR = {"fp32": 0.9999, "int8": 0.99}
@@ -106,7 +106,7 @@ def _check(encoder: OpenClipEncoder, target: Path, precision: str, pictures: Seq
         raise OptionError("There are no pictures to compare on.", "Give a folder of real pictures.", field="pictures")
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ModelUnavailable(f"Exporting needs {' and '.join(missing)}.", "Run: pip install 'zeroshot[export]'")
+        raise MissingDependency(f"Exporting needs {' and '.join(missing)}.", "Run: pip install 'zeroshot[export]'")
     if encoder.device.type != "cpu" or encoder.precision != "fp32":
         raise OptionError(
             f"The model is loaded on {encoder.device} in {encoder.precision}.",
