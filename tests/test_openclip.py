@@ -26,7 +26,7 @@ from tests.conftest import Run, environment, running_server
 from tests.pictures import PHOTOS, cat, encode
 from zeroshot import load_encoder, load_templates
 from zeroshot.encoders.openclip import OpenClipEncoder
-from zeroshot.encoders.prefix_tree import pack
+from zeroshot.encoders.text_packing import pack
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, OptionError, UnknownModel
 from zeroshot.images import load
 from zeroshot.labels import class_matrix, parse_labels

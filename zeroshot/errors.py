@@ -249,7 +249,7 @@ class UnknownModel(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The model is known but its files or packages are not here."""
+    """The model is known but its files are not here."""
 
     type = "model-unavailable"
 

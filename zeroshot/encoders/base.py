@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from zeroshot.encoders.prefix_tree import Packed, pack
+from zeroshot.encoders.text_packing import Packed, pack
 from zeroshot.encoders.truncation import warn_of_truncation
 from zeroshot.errors import ModelCorrupt, ModelError, OptionError, ZeroshotError, quote
 from zeroshot.images import Preprocessing
@@ -135,7 +135,7 @@ class TwoTowerEncoder(ABC):
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
         """Embed texts without computing anything twice or for nothing.
 
-        Causal towers get texts packed, their common beginnings computed once (see ``prefix_tree``); other towers get
+        Causal towers get texts packed, their common beginnings computed once (see ``text_packing``); other towers get
         batches of similar length.
         """
         warn_of_truncation(self, texts)

@@ -16,7 +16,7 @@ from zeroshot.cpu import available_cpus
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.cleaning import cleaner
 from zeroshot.encoders.model_directory import read_config
-from zeroshot.encoders.prefix_tree import Packed
+from zeroshot.encoders.text_packing import Packed
 from zeroshot.errors import ModelCorrupt, OptionError
 
 _SMALL_TOWER_BYTES = 64 * 2**20

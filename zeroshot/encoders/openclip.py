@@ -15,16 +15,15 @@ import torch
 from zeroshot.encoders import hugging_face_clip, openai_archive, openclip_api
 from zeroshot.encoders.base import FloatArray, TwoTowerEncoder
 from zeroshot.encoders.causal_text import PackedTextTower, causal_text_tower, pooled_position
-from zeroshot.encoders.checkpoint import Checkpoint
-from zeroshot.encoders.checkpoints import resolve
-from zeroshot.encoders.devices import choose_device, choose_precision
-from zeroshot.encoders.prefix_tree import Packed
+from zeroshot.encoders.checkpoints import Checkpoint, resolve
+from zeroshot.encoders.text_packing import Packed
 from zeroshot.encoders.tokenization import Tokenizer, load_clip_tokenizer, load_tokenizer
-from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, ModelWarning, quote
+from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, ModelWarning, OptionError, quote
 from zeroshot.images import Preprocessing
 
 Tokens = list[list[int]]
 
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 _CLIPS_TOKENS = 3  # what open_clip's tokenizer mode "clips" keeps free
 _FINGERPRINT = 2
 """What is hashed, and how; vectors kept under another number's fingerprints are not found again."""
@@ -244,3 +243,34 @@ def _fill(model: Any, checkpoint: Checkpoint) -> None:
 
 def _input_dtype(precision: str) -> torch.dtype:
     return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+def choose_device(device: str) -> torch.device:
+    """Choose a device."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen)
+    except Exception as error:  # torch's backends raise many kinds
+        raise OptionError(
+            f"device={device!r} is not usable here: {quote(str(error), limit=160)}.",
+            "Use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps', as this machine has.",
+            field="device",
+        ) from error
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Choose a precision."""
+    if precision not in PRECISIONS:
+        raise OptionError(
+            f"precision={precision!r} is not known.", f"Use one of {', '.join(PRECISIONS)}.", field="precision"
+        )
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "fp16" if device.type == "mps" else "fp32"

@@ -15,7 +15,7 @@ import torch
 from zeroshot.encoders import hub, openclip_api
 from zeroshot.encoders.model_config import TokenizerConfig, read_json
 from zeroshot.encoders.tokenizer_files import custom_code_file, tokenizer_data, unsupported_tokenizer
-from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, quote
+from zeroshot.errors import MissingDependency, ModelCorrupt, ModelError, ModelUnavailable, quote
 
 _HUB_FILES = ("*.json", "*.txt", "*.model")
 _VOCABULARIES = (
@@ -117,7 +117,7 @@ def load_tokenizer(spec: str, config: TokenizerConfig, folder: Path | None, *, t
     if folder is None:
         folder = hub.folder(spec, config.name, _HUB_FILES, has_vocabulary)
     elif not has_vocabulary(folder):
-        raise MissingDependency(
+        raise ModelUnavailable(
             f"The tokenizer of {spec} is missing: {folder} has no {', '.join(_VOCABULARIES[:3])} or the like.",
             "Put the tokenizer's files beside the weights.",
             field="model",

@@ -1,5 +1,6 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
+from zeroshot.labels.class_matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
 from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
 from zeroshot.labels.distinct import emit_warnings, label_warnings, name_warnings, text_warnings
 from zeroshot.labels.exporting import check_yaml, export_label_set, to_yaml
@@ -9,7 +10,6 @@ from zeroshot.labels.head import Head, Measured
 from zeroshot.labels.hierarchy import Hierarchy
 from zeroshot.labels.label import Label, parse_labels, require
 from zeroshot.labels.label_set import Calibration, Labels, LabelSet, Mode, as_label_set
-from zeroshot.labels.matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
 from zeroshot.labels.store import LabelSetStore
 from zeroshot.labels.versions import Change, StoredLabelSet
 
