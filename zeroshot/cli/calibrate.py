@@ -12,9 +12,9 @@ from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
     from zeroshot.labels import LabelSet
-    from zeroshot.learning.calibration import BoolArray, IntArray
     from zeroshot.learning.examples import Examples
     from zeroshot.scoring import Scores
+    from zeroshot.statistics import BoolArray, IntArray
 
 
 def calibrate(
@@ -135,6 +135,7 @@ def _compare_thresholds(scores: Scores, right: BoolArray, precision: float | Non
 
     from zeroshot.errors import LearningError
     from zeroshot.learning.calibration import fit_thresholds
+    from zeroshot.statistics import f1_scores
 
     chosen = np.zeros_like(right)
     try:
@@ -146,7 +147,7 @@ def _compare_thresholds(scores: Scores, right: BoolArray, precision: float | Non
     there = right.any(axis=0)
     for what, answer in (("untuned", scores >= 0.5), ("fitted", chosen)):
         hits = (answer & right).sum(axis=0)
-        f1 = 2 * hits / np.maximum(answer.sum(axis=0) + right.sum(axis=0), 1)
+        f1 = f1_scores(hits, answer.sum(axis=0), right.sum(axis=0))
         share = hits.sum() / max(1, int(answer.sum()))
         sys.stdout.write(f"{what:7}  macro-F1 {f1[there].mean():.3f}  precision {share:.3f}\n")
 

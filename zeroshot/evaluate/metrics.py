@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 
 from zeroshot.evaluate.records import TOP, BoolArray, IntArray, MultiRecords, SingleRecords
 from zeroshot.labels import Hierarchy
-from zeroshot.learning.calibration import count_bins
 from zeroshot.optional import require
+from zeroshot.statistics import count_bins
 
 _DRAWS = 1000
 _FLOOR = 1e-12  # of a likelihood

@@ -17,8 +17,8 @@ from zeroshot.evaluate import evaluation as facts
 from zeroshot.evaluate.metrics import confusion, measure_multi, measure_single, measure_tree
 from zeroshot.evaluate.records import MultiRecorder, MultiRecords, SingleRecorder, SingleRecords
 from zeroshot.labels import Mode
-from zeroshot.learning.calibration import count_bins
 from zeroshot.scoring import PresenceScorer, Scorer, Scores, ScoringOptions
+from zeroshot.statistics import count_bins
 
 if TYPE_CHECKING:
     from zeroshot.evaluate.running import Run

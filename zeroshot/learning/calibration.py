@@ -9,17 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from zeroshot.errors import LearningError, OptionError
 from zeroshot.scoring import Scores, softmax
+from zeroshot.statistics import BoolArray, IntArray, brier_scores, count_bins, f1_scores, log_likelihoods
 
-_BINS = 15
 _LOWEST, _HIGHEST = 0.01, 100.0  # temperatures
 _PULL = 0.044  # of a threshold towards 0.5, per squared logit, over the number of pictures that have the label
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,27 +30,6 @@ class Quality:
     brier: float
 
 
-@dataclass(frozen=True, eq=False)
-class Bins:
-    """Answers sorted by their confidence into fifteen parts of [0, 1]."""
-
-    counts: IntArray
-    hits: Scores
-    confidence: Scores
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: the mean over answers of how far their bin's confidence is from its accuracy."""
-        return float(np.abs(self.confidence - self.hits).sum() / self.counts.sum())
-
-
-def count_bins(confidence: Scores, hits: BoolArray) -> Bins:
-    """Sort answers by confidence."""
-    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
-    right, sums = (np.bincount(bins, weights=weights, minlength=_BINS) for weights in (hits, confidence))
-    return Bins(np.bincount(bins, minlength=_BINS), np.asarray(right, np.float64), np.asarray(sums, np.float64))
-
-
 def measure(probabilities: Scores, right: IntArray) -> Quality:
     """Measure probabilities of labels that exclude each other."""
     rows = np.arange(len(right))
@@ -62,15 +37,13 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
     hit = probabilities.argmax(axis=1) == right
     chance = np.random.default_rng(0)
     floors = [count_bins(confidence, chance.random(len(confidence)) < confidence).ece for _ in range(50)]
-    truth = np.zeros_like(probabilities)
-    truth[rows, right] = 1.0
     return Quality(
         pictures=len(right),
         accuracy=float(hit.mean()),
         ece=count_bins(confidence, hit).ece,
         ece_floor=float(np.mean(floors)),
-        nll=float(-np.log(np.maximum(probabilities[rows, right], 1e-12)).mean()),
-        brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
+        nll=float(-log_likelihoods(probabilities[rows, right]).mean()),
+        brier=float(brier_scores(probabilities, right).mean()),
     )
 
 
@@ -143,4 +116,4 @@ def _threshold(scores: Scores, right: BoolArray, precision: float | None) -> flo
         return float(cuts[reached[0]]) if len(reached) else 0.5
     clipped = np.clip(cuts, 1e-6, 1 - 1e-6)
     pull = _PULL / right.sum() * np.log(clipped / (1 - clipped)) ** 2
-    return float(cuts[np.argmax(2 * hits / (taken + right.sum()) - pull)])
+    return float(cuts[np.argmax(f1_scores(hits, taken, right.sum()) - pull)])

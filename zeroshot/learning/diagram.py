@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from zeroshot.learning.calibration import BoolArray, count_bins
 from zeroshot.optional import require
 from zeroshot.scoring import Scores
+from zeroshot.statistics import BoolArray, count_bins
 
 _INCHES = 4.2  # of a panel's side
 _BARS, _GAP = "#3b76af", "#d9534f"

@@ -15,7 +15,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, LearningError, quote
 from zeroshot.labels import Calibration, Head, LabelSet
-from zeroshot.learning.calibration import BoolArray, IntArray
+from zeroshot.statistics import BoolArray, IntArray
 
 _SEPARATOR = "|"  # between the labels of one picture
 

@@ -19,10 +19,11 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import LearningError, quote
 from zeroshot.labels import Head, Measured
 from zeroshot.learning.blending import Blender, Choice, build_head, candidates
-from zeroshot.learning.calibration import BoolArray, fit_temperature
+from zeroshot.learning.calibration import fit_temperature
 from zeroshot.learning.probe import IntArray, Lesson, fit_probe
 from zeroshot.learning.propagation import neighbour_graph, propagate
 from zeroshot.scoring import Scores, softmax
+from zeroshot.statistics import BoolArray, interval, log_likelihoods, resamples
 
 _TEACHER = 0.3  # the ridge of the probe that unlabelled pictures are first judged by
 _FOLDS = 5
@@ -122,8 +123,7 @@ def _cross_validate(lesson: Lesson, choices: Sequence[Choice], pool: _Pool | Non
         for held_out, blender in blenders:
             logits[held_out] = blender.logits(choice)
         temperatures.append(fit_temperature(logits, right))
-        chances = softmax(logits / temperatures[-1])[rows, right]
-        likelihoods[number] = np.log(np.maximum(chances, 1e-12))
+        likelihoods[number] = log_likelihoods(softmax(logits / temperatures[-1])[rows, right])
         hits[number] = logits.argmax(axis=1) == right
     best = int(likelihoods.mean(axis=1).argmax())
     return _Trial(best, temperatures[best], _bootstrap(hits, likelihoods))
@@ -135,20 +135,21 @@ def _bootstrap(hits: BoolArray, likelihoods: Scores) -> Measured:
     Those give the mean. The interval is as wide as the same comparison's on the pictures drawn, which are as many as
     there are; on those not drawn, a third, it would be wider than the truth.
     """
-    chance = np.random.default_rng(0)
     count = hits.shape[1]
     gains = hits.astype(np.float64) - hits[0]
     unseen: list[float] = []
     seen: list[float] = []
-    while len(unseen) < _DRAWS:
-        drawn = np.bincount(chance.integers(count, size=count), minlength=count)
+    for rows in resamples(count):
+        drawn = np.bincount(rows, minlength=count)
         if (left := drawn == 0).any():
             chosen = int((likelihoods @ drawn).argmax())
             unseen.append(float(gains[chosen, left].mean()))
             seen.append(float(gains[chosen] @ drawn / count))
+        if len(unseen) == _DRAWS:
+            break
     gain, zero_shot = float(np.mean(unseen)), float(hits[0].mean())
-    low, high = np.quantile(seen, [0.025, 0.975]) - np.mean(seen) + gain
-    return Measured(count, zero_shot, zero_shot + gain, float(low), float(high))
+    low, high = (bound - float(np.mean(seen)) + gain for bound in interval(seen))
+    return Measured(count, zero_shot, zero_shot + gain, low, high)
 
 
 def _assign_folds(lesson: Lesson) -> IntArray:
