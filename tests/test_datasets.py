@@ -155,6 +155,21 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: str | b
         opened(table)
 
 
+def test_json_lines_are_read_as_csv_is_lists_included(tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"file": "a.jpg", "label": ["cat", "pet"]}\n\n{"file": "b.jpg", "label": "dog", "group": 1}\n')
+    assert [(one.labels, one.group) for one in samples(opened(table))] == [(("cat", "pet"), None), (("dog",), "1")]
+    for content in ("{", "[1]", '"file"'):
+        table.write_text(content)
+        with pytest.raises(DatasetError, match="cannot be read"):
+            opened(table)
+
+
+def test_a_row_without_a_label_has_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\na.jpg,cat|pet\nb.jpg,\n")
+    assert [one.labels for one in samples(opened(tmp_path / "t.csv"))] == [("cat", "pet"), ()]
+
+
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DatasetError, match="cannot be read"):
@@ -321,7 +336,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         opened(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with pytest.raises(DatasetError, match="are empty"):
+    with pytest.raises(DatasetError, match="hold no images"):
         opened(tmp_path)
     with pytest.raises(DatasetError, match="There is no file"):
         opened(tmp_path / "t.csv")
