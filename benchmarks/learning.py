@@ -20,8 +20,8 @@ from benchmarks.results import Results
 from zeroshot import LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import parse_labels
-from zeroshot.learning.clusters import centroid_head, cluster_pictures, suggest_names
-from zeroshot.learning.fitting import fit_head
+from zeroshot.learning.cluster import centroid_head, cluster_pictures, suggest_names
+from zeroshot.learning.fit import fit_head
 from zeroshot.learning.probe import Lesson
 
 _AT_LEAST = 8  # pictures of a top-level category
@@ -133,7 +133,7 @@ def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
                 continue
             label_set = LabelSet("clusters", parse_labels(labels))
             fitted = replace(
-                head, fingerprint=classifier.encoder.fingerprint, labels=tuple(labels), owners=owners,
+                head, fingerprint=classifier.encoder.fingerprint, labels=tuple(labels), key_labels=owners,
                 weights=head.weights[: len(labels)],
             )  # fmt: skip
             scorer = classifier.scorer(replace(label_set, heads=(fitted,)))

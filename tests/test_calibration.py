@@ -17,7 +17,7 @@ from tests.pictures import seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import LearningError, OptionError
 from zeroshot.labels import LabelSetStore, parse_labels
-from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.learning.calibrate import fit_temperature, fit_thresholds, measure
 from zeroshot.learning.diagram import reliability_diagram
 from zeroshot.learning.examples import read_examples
 

@@ -16,7 +16,7 @@ from tests.pictures import seven_photos
 from tests.vectors import clustered
 from zeroshot.errors import DefinitionError, LearningError, OptionError
 from zeroshot.labels import load_label_set
-from zeroshot.learning.clusters import Clusters, cluster_pictures, suggest_names
+from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
 
 
 def planted(counts: tuple[int, ...], noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

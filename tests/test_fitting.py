@@ -16,7 +16,7 @@ from tests.vectors import clustered
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import LearningError
 from zeroshot.labels import LabelSetStore, parse_labels
-from zeroshot.learning.fitting import fit_head
+from zeroshot.learning.fit import fit_head
 from zeroshot.learning.probe import Lesson, fit_probe
 from zeroshot.learning.propagation import neighbour_graph, propagate
 

@@ -91,7 +91,7 @@ def calibrate(
         sys.stdout.write(f"{diagram}: how often answers of each confidence are right\n")
     kept = store.update(
         label_set.partition("@")[0],
-        lambda newest: newest.with_learnt(encoder.fingerprint, fitted, head),
+        lambda newest: newest.with_fitted(encoder.fingerprint, fitted, head),
         what=f"calibrated for {encoder.spec} on {len(examples.paths)} pictures: {said}",
     )
     sys.stdout.write(f"{kept.name}@{kept.version}: {said}, for {encoder.spec}\n")

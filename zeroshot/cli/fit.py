@@ -105,7 +105,7 @@ def fit(
     )
     kept = store.update(
         label_set.partition("@")[0],
-        lambda newest: newest.with_learnt(encoder.fingerprint, tempered, fitted.head),
+        lambda newest: newest.with_fitted(encoder.fingerprint, tempered, fitted.head),
         what=f"fitted for {encoder.spec}: {fitted.head.made_of}",
     )
     sys.stdout.write(f"{kept.name}@{kept.version}: {fitted.head.made_of}, for {encoder.spec}\n")

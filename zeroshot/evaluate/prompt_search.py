@@ -16,7 +16,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import DatasetError, OptionError
 from zeroshot.evaluate.bootstrap import interval_of_mean
 from zeroshot.evaluate.records import IntArray
-from zeroshot.learning.calibration import fit_temperature
+from zeroshot.learning.calibrate import fit_temperature
 from zeroshot.scoring import Scores, softmax
 
 LEAST = 20  # pictures of each part

@@ -1,7 +1,7 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
 from zeroshot.labels.class_matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
-from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
+from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile, name_clusters
 from zeroshot.labels.distinct import emit_warnings, label_warnings, name_warnings, text_warnings
 from zeroshot.labels.exporting import check_yaml, export_label_set, to_yaml
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
@@ -39,6 +39,7 @@ __all__ = [
     "export_label_set",
     "find_label_set",
     "label_warnings",
+    "name_clusters",
     "name_warnings",
     "label_set_names",
     "load_label_set",
