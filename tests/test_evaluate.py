@@ -25,14 +25,10 @@ from tests.pictures import PHOTOS
 from zeroshot import Label, LabelSet, ZeroShotClassifier
 from zeroshot.datasets import Dataset, open_dataset
 from zeroshot.errors import DatasetError, OptionError
-from zeroshot.evaluate.comparing import compare, read_evaluation
-from zeroshot.evaluate.evaluation import Evaluation
-from zeroshot.evaluate.expectations import expect, hold, published
-from zeroshot.evaluate.reports import FILES, check_folder, write_report
-from zeroshot.evaluate.retrieving import retrieve
-from zeroshot.evaluate.running import Run
-from zeroshot.evaluate.tally import Result
-from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.evaluate import Evaluation, Result, Run, VectorCache, compare, write_report
+from zeroshot.evaluate.compare import read_evaluation
+from zeroshot.evaluate.published import check_published, find_published, published_accuracies
+from zeroshot.evaluate.reports import FILES, check_folder
 from zeroshot.images import ImageLimits
 from zeroshot.labels import Mode
 from zeroshot.scoring import ScoringOptions
@@ -47,11 +43,11 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(classifier: ZeroShotClassifier, dataset: Dataset, home: Path, **options: object) -> Result:
-    store = VectorStore(home)
+    cache = VectorCache(home)
     try:
-        return Run(classifier, dataset, store, **options).evaluate()  # type: ignore[arg-type]
+        return Run(classifier, dataset, cache, **options).evaluate()  # type: ignore[arg-type]
     finally:
-        store.close()
+        cache.close()
 
 
 def table(folder: Path, *rows: str, head: str = "file,label") -> Dataset:
@@ -64,7 +60,7 @@ def test_the_figures_are_those_of_the_answers(classifier: ZeroShotClassifier, cr
     answers = classifier.classify(
         sorted(crops.glob("*/*.png")),
         labels=NAMES,
-        templates=result.evaluation.question.templates,  # type: ignore[union-attr]
+        templates=result.evaluation.scoring.templates,  # type: ignore[union-attr]
     )
     right = [path.parent.name for path in sorted(crops.glob("*/*.png"))]
     hits = sum(answer.predictions[0].label == name for answer, name in zip(answers, right, strict=True))
@@ -206,9 +202,9 @@ def test_captions_find_their_pictures_and_pictures_their_captions(
     said = {"cat": "a cat|a tabby cat looking up", "coffee": "a cup of coffee", "rocket": "a rocket taking off"}
     rows = [f"{PHOTOS / name}.jpg,{captions}" for name, captions in said.items()]
     dataset = table(tmp_path, *rows, f"{PHOTOS / 'camera.jpg'},", head="file,caption")
-    store = VectorStore(tmp_path)
-    found = retrieve(classifier, dataset, store).evaluation
-    store.close()
+    cache = VectorCache(tmp_path)
+    found = Run(classifier, dataset, cache).retrieve().evaluation
+    cache.close()
     assert found.retrieval is not None
     assert (found.retrieval.pictures, found.retrieval.captions) == (3, 4)
     assert found.retrieval.text_to_image == {"recall@1": 1.0, "recall@5": 1.0, "recall@10": 1.0}
@@ -299,20 +295,20 @@ def test_reports_that_cannot_be_compared_are_refused(
 
 
 def test_published_figures_are_those_of_open_clips_table() -> None:
-    known = published()
+    known = published_accuracies()
     assert known["ViT-B-32:laion2b_s34b_b79k", "imagenet"][0] == 0.6656
     assert known["ViT-B-32:laion2b_s34b_b79k", "mnist"][0] == 0.6996
     assert known["ViT-B-32:openai", "cifar10"][0] == 0.8983
     assert known["ViT-B-32:openai", "oxford-pets"][0] == 0.8700
     assert len(known) == 16
     with pytest.raises(OptionError, match=r"No accuracy of tiny on digits is known here.*ViT-B-32:openai"):
-        expect("tiny", "digits")
+        find_published("tiny", "digits")
 
 
 def test_an_installation_is_held_to_them(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:
     found = evaluated(classifier, open_dataset(str(crops), home=tmp_path), tmp_path).evaluation
-    assert hold(found, found.accuracy + 0.0029, "somewhere").is_met
-    assert not hold(found, found.accuracy - 0.0031, "somewhere").is_met
+    assert check_published(found, found.accuracy + 0.0029, "somewhere").agrees
+    assert not check_published(found, found.accuracy - 0.0031, "somewhere").agrees
 
 
 def test_the_command_evaluates_reports_and_compares(run: RunProgram, crops: Path, tmp_path: Path) -> None:
@@ -339,7 +335,7 @@ def test_the_command_evaluates_reports_and_compares(run: RunProgram, crops: Path
         (("nowhere",), "'nowhere' is no folder"),
         (("crops", "--label-set", "missing"), "'missing'"),
         (("crops", "--mode", "ranking"), "'ranking'"),
-        (("crops", "--expect"), "No accuracy of tiny on crops is known here."),
+        (("crops", "--check-published"), "No accuracy of tiny on crops is known here."),
         (("crops", "--robustness", "fog"), "There is no change 'fog'."),
         (("crops", "--robustness", "adversarial"), "tiny has no gradients here"),
         (("crops", "--columns", "kind=x"), "--columns has 'kind'."),

@@ -14,11 +14,8 @@ from tests.models import save_local_dir
 from tests.pictures import PHOTOS
 from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder
 from zeroshot.datasets import Sample, open_dataset
-from zeroshot.evaluate.adversarial import LEVELS, attack
-from zeroshot.evaluate.changes import CORRUPTIONS, SEVERITIES, Corruption, WrittenLabel
-from zeroshot.evaluate.robustness import measure_robustness
-from zeroshot.evaluate.running import Run
-from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.evaluate import Run, VectorCache, measure_robustness
+from zeroshot.evaluate.robustness import CORRUPTIONS, LEVELS, SEVERITIES, Corruption, WrittenLabel, attack
 from zeroshot.images import load
 
 CAT = Sample("cat.jpg", PHOTOS / "cat.jpg", ("cat",))
@@ -69,8 +66,8 @@ def test_odd_pictures_survive_every_change(size: tuple[int, int]) -> None:
 def test_accuracy_under_changes_is_measured_and_told(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
     rows = [f"{PHOTOS / name}.jpg,{name}" for name in NAMES]
     (tmp_path / "t.csv").write_text("\n".join(["file,label", *rows]))
-    store = VectorStore(tmp_path)
-    run = Run(classifier, open_dataset(str(tmp_path / "t.csv"), home=tmp_path), store)
+    cache = VectorCache(tmp_path)
+    run = Run(classifier, open_dataset(str(tmp_path / "t.csv"), home=tmp_path), cache)
     clean = run.evaluate().evaluation
     found = measure_robustness(run, ["blur", "typographic"], clean)
     assert [(row.change, row.level) for row in found] == [
@@ -82,10 +79,10 @@ def test_accuracy_under_changes_is_measured_and_told(classifier: ZeroShotClassif
     assert found[0].relative == found[0].accuracy / clean.single.top_1.value
     assert found[0].accuracy >= found[4].accuracy
     assert "are taken for what is written on them" in found[-1].note
-    before = store.encoded
+    before = cache.encoded
     assert measure_robustness(run, ["blur", "typographic"], clean) == found
-    assert store.encoded == before  # changed pictures' vectors are kept too
-    store.close()
+    assert cache.encoded == before  # changed pictures' vectors are kept too
+    cache.close()
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +110,11 @@ def test_an_attack_stays_within_its_bounds_and_moves_the_answer(small: Encoder) 
 def test_attacks_are_measured_on_open_clips_path(small: Encoder, tmp_path: Path) -> None:
     rows = [f"{PHOTOS / name}.jpg,{name}" for name in NAMES]
     (tmp_path / "t.csv").write_text("\n".join(["file,label", *rows]))
-    store = VectorStore(tmp_path)
-    run = Run(ZeroShotClassifier(small), open_dataset(str(tmp_path / "t.csv"), home=tmp_path), store)
+    cache = VectorCache(tmp_path)
+    run = Run(ZeroShotClassifier(small), open_dataset(str(tmp_path / "t.csv"), home=tmp_path), cache)
     clean = run.evaluate().evaluation
     found = measure_robustness(run, ["adversarial"], clean)
-    store.close()
+    cache.close()
     assert [row.level for row in found] == list(LEVELS)
     assert clean.single is not None
     assert found[-1].accuracy <= clean.single.top_1.value

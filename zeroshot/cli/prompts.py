@@ -11,7 +11,7 @@ import typer
 from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
-    from zeroshot.evaluate.tuning import Tuned
+    from zeroshot.evaluate.prompt_tuning import Tuned
 
 prompts_app = typer.Typer(no_args_is_help=True, help="Choose prompts by what they do on pictures.")
 
@@ -59,15 +59,14 @@ def tune(
 ) -> None:
     """Choose templates or descriptions on one part of a dataset, and measure the gain on the other.
 
-    Only the first part has a say in what is chosen. No gain is claimed whose 95 % interval reaches zero.
+    The second part is held out from the choice. No gain is claimed whose 95 % interval reaches zero.
     """
     from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.datasets import open_dataset
     from zeroshot.errors import OptionError
-    from zeroshot.evaluate.running import Run
-    from zeroshot.evaluate.tuning import gather, tune_descriptions, tune_templates
-    from zeroshot.evaluate.vectors import VectorStore
+    from zeroshot.evaluate import Run, VectorCache
+    from zeroshot.evaluate.prompt_tuning import embed_dataset, tune_descriptions, tune_templates
     from zeroshot.labels import LabelSetStore, Mode, check_yaml, find_label_set
     from zeroshot.output import check_new_files
     from zeroshot.prompts import load_templates
@@ -86,25 +85,24 @@ def tune(
         raise OptionError(f"{opened.name} has no labels.", "Give --label-set.", field="label_set")
     labels = None if label_set is None else find_label_set(label_set, LabelSetStore(settings.home))
     classifier = build_classifier(settings, model=model, device=device, precision=None)
-    store = VectorStore(settings.home)
+    cache = VectorCache(settings.home)
     compared = None if baseline is None else load_templates(baseline)
+    options = ScoringOptions(Mode.MULTICLASS)
     with working("embedding the labels"):
-        run = Run(
-            classifier, opened, store, labels, compared, ScoringOptions(Mode.MULTICLASS), settings.batch_size, limit
-        )
-    count = opened.count if limit is None or opened.count is None else min(limit, opened.count)
-    with progress(count, shown=count is None or count >= PROGRESS_FROM) as advance:
-        material = gather(run, share=share, seed=seed, on_progress=advance)
-    store.close()
+        run = Run(classifier, opened, cache, labels, compared, options, settings.batch_size, limit)
+    with progress(run.count, shown=run.count is None or run.count >= PROGRESS_FROM) as advance:
+        embedded = embed_dataset(run, validation_fraction=share, seed=seed, on_progress=advance)
+    cache.close()
+    if embedded.unusable:
+        print(f"{embedded.unusable:,} pictures could not be used", file=sys.stderr)  # noqa: T201
     with working("choosing"):
-        tuned = (
-            tune_templates(run, material, texts, most=most) if what == "templates" else tune_descriptions(run, material)
-        )
-    if material.unusable:
-        print(f"{material.unusable:,} pictures could not be used", file=sys.stderr)  # noqa: T201
+        if what == "templates":
+            tuned = tune_templates(run, embedded, texts, max_templates=most)
+        else:
+            tuned = tune_descriptions(run, embedded)
     _show(tuned)
     if output is not None:
-        _write(tuned, output, opened.name)
+        tuned.write(output, opened.name)
         sys.stdout.write(f"{output}\n")
 
 
@@ -125,20 +123,3 @@ def _show(tuned: Tuned) -> None:
     )
     out("a gain" if gain.is_beyond_chance else "no gain beyond chance")
     out(f" over {tuned.baseline.name}\n")
-
-
-def _write(tuned: Tuned, output: Path, dataset: str) -> None:
-    from zeroshot.labels import export_label_set, to_yaml
-    from zeroshot.output import write_new_files
-
-    if tuned.label_set is not None:
-        export_label_set(tuned.label_set, output)
-        return
-    if tuned.templates is not None:
-        (before, after), gain = tuned.gain.held_out, tuned.gain
-        said = (
-            f"Chosen on {gain.pictures[0]} pictures of {dataset}; on {gain.pictures[1]} others accuracy went from "
-            f"{before:.4f} to {after:.4f} (95 % of the gain: {gain.low:+.4f} to {gain.high:+.4f})."
-        )
-        content = {"name": output.stem, "description": said, "templates": list(tuned.templates.templates)}
-        write_new_files({output: to_yaml(content).encode()})

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from zeroshot.encoders import FloatArray
-from zeroshot.evaluate.records import IntArray
+from zeroshot.statistics import IntArray
 
 AT = (1, 5, 10)
 _ROWS = 512  # queries compared at once
