@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
@@ -15,30 +16,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with a folder per class, WebDataset shards, a CSV or Parquet file (file, label, group, "
-            "caption), a name (cifar10, food101, imagenet, digits...), or hf:org/name."
-        ),
-    ],
-    split: Annotated[str | None, typer.Option(help="Which part. [default: the dataset's own for testing]")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where a named dataset's files are. [default: ZEROSHOT_HOME/datasets/NAME]")
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Let torchvision download it to there.")] = False,
-    columns: Annotated[
-        str | None, typer.Option(help="What a table calls its columns: label=species,group=site,file=path.")
-    ] = None,
-    label_set: Annotated[
-        str | None, typer.Option(help="A label set's name or file. [default: the dataset's classes]")
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option(help="A template set's name or file, or one template. [default: the dataset's own]")
-    ] = None,
-    mode: Annotated[str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Score that a label needs to be the answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Divides the logits.")] = None,
+    dataset: options.DatasetArgument,
+    split: options.SplitOption = None,
+    root: options.RootOption = None,
+    download: options.DownloadOption = False,
+    columns: options.ColumnsOption = None,
+    label_set: options.LabelSetOption = None,
+    templates: options.TemplatesOption = None,
+    mode: options.ModeOption = None,
+    threshold: options.ThresholdOption = None,
+    temperature: options.TemperatureOption = None,
     robustness: Annotated[
         str | None,
         typer.Option(
@@ -58,17 +45,17 @@ def evaluate(
             "--check-published", help="Compare the accuracy with the published one; exit code 1 if it differs."
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most pictures.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
-    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="For open_clip models: auto, fp32, fp16, bf16.")] = None,
+    limit: options.LimitOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
+    precision: options.PrecisionOption = None,
 ) -> None:
     """Measure accuracy, precision, recall, F1, calibration and more on a dataset.
 
     The pictures' vectors are kept in ZEROSHOT_HOME: a second run under other labels or prompts encodes nothing, and one
     that was interrupted goes on where it was. What cannot be used is counted and listed.
     """
-    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, limits_from, to_columns
+    from zeroshot.cli.inputs import build_classifier, limits_from, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.datasets import open_dataset
     from zeroshot.evaluate import Run, VectorCache, evaluate_dataset, write_report
@@ -104,7 +91,7 @@ def evaluate(
         run,
         changes=changes,
         published=published,
-        progress=lambda count: progress(count, shown=count is None or count >= PROGRESS_FROM),
+        progress=progress,
     )
     cache.close()
     _show(result.evaluation)

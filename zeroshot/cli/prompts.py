@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zeroshot.cli import options
 from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
@@ -25,43 +26,37 @@ def _root() -> None:
 
 @prompts_app.command()
 def tune(
-    dataset: Annotated[str, typer.Argument(help="As for zeroshot evaluate.")],
+    dataset: options.DatasetArgument,
     output: Annotated[
         Path | None, typer.Option(help="A new .yaml file for what was chosen: a template set, or a label set.")
     ] = None,
-    what: Annotated[str, typer.Option(help="templates, or descriptions: which of the label set's own help.")] = (
-        "templates"
-    ),
+    target: Annotated[
+        str, typer.Option(help="What is chosen: templates, or the label set's descriptions.")
+    ] = "templates",
     candidates: Annotated[
         str, typer.Option(help="Template sets to choose from, by name or file, with commas.")
     ] = _CANDIDATES,
     baseline: Annotated[
         str | None, typer.Option(help="The template set to compare with. [default: what evaluate would use]")
     ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="What a table calls its columns: label=species,group=site,file=path.")
-    ] = None,
-    label_set: Annotated[
-        str | None, typer.Option(help="A label set's name or file. [default: the dataset's classes]")
-    ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Most templates that are chosen.")] = 8,
-    share: Annotated[float, typer.Option(help="Of the pictures, to choose on; the gain is measured on the others.")] = (
-        0.5
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Decides which pictures those are.")] = 0,
-    split: Annotated[
-        str | None, typer.Option(help="Part of the dataset: its training or validation part, if it has one.")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="Where a named dataset's files are.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most pictures.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
-    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
+    columns: options.ColumnsOption = None,
+    label_set: options.LabelSetOption = None,
+    max_templates: Annotated[int, typer.Option(min=1, help="Most templates that are chosen.")] = 8,
+    validation_fraction: Annotated[
+        float, typer.Option(help="Share of the images to choose on; the gain is measured on the others.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which images those are.")] = 0,
+    split: options.SplitOption = None,
+    root: options.RootOption = None,
+    limit: options.LimitOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
 ) -> None:
     """Choose templates or descriptions on one part of a dataset, and measure the gain on the other.
 
     The second part is held out from the choice. No gain is claimed whose 95 % interval reaches zero.
     """
-    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, to_columns
+    from zeroshot.cli.inputs import build_classifier, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.datasets import open_dataset
     from zeroshot.errors import OptionError
@@ -73,8 +68,8 @@ def tune(
     from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
-    if what not in ("templates", "descriptions"):
-        raise OptionError(f"--what is {what!r}.", "Use templates or descriptions.", field="what")
+    if target not in ("templates", "descriptions"):
+        raise OptionError(f"--target is {target!r}.", "Use templates or descriptions.", field="target")
     if output is not None:
         check_yaml(output)
         check_new_files([output])
@@ -87,17 +82,18 @@ def tune(
     classifier = build_classifier(settings, model=model, device=device, precision=None)
     cache = VectorCache(settings.home)
     compared = None if baseline is None else load_templates(baseline)
-    options = ScoringOptions(Mode.MULTICLASS)
     with working("embedding the labels"):
-        run = Run(classifier, opened, cache, labels, compared, options, settings.batch_size, limit)
-    with progress(run.count, shown=run.count is None or run.count >= PROGRESS_FROM) as advance:
-        embedded = embed_dataset(run, validation_fraction=share, seed=seed, on_progress=advance)
+        run = Run(
+            classifier, opened, cache, labels, compared, ScoringOptions(Mode.MULTICLASS), settings.batch_size, limit
+        )
+    with progress(run.count) as advance:
+        embedded = embed_dataset(run, validation_fraction=validation_fraction, seed=seed, on_progress=advance)
     cache.close()
     if embedded.unusable:
         print(f"{embedded.unusable:,} pictures could not be used", file=sys.stderr)  # noqa: T201
     with working("choosing"):
-        if what == "templates":
-            tuned = tune_templates(run, embedded, texts, max_templates=most)
+        if target == "templates":
+            tuned = tune_templates(run, embedded, texts, max_templates=max_templates)
         else:
             tuned = tune_descriptions(run, embedded)
     _show(tuned)

@@ -19,8 +19,8 @@ COLUMNS = ("file", "label", "group", "caption")
 _WNID = re.compile(r"n\d{8}")
 
 IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm",
-    ".pgm", ".pbm", ".pnm", ".jp2", ".j2k",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k",
 })  # fmt: skip
 """Ends of the names that are taken from a folder; a file that is named itself may have any name."""
 
