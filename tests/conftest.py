@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import httpx
@@ -65,6 +68,39 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run_program
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the program in this process: for tests of what it answers, not of what a process does.
+
+    It takes what ``run`` takes. A model is loaded once for all tests, which is most of the time a process takes.
+    """
+    import zeroshot.encoders
+    from zeroshot.cli import _SHOWN, main
+
+    def invoke_program(*arguments: object, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[str]:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with monkeypatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            for name in set(os.environ) - set(environment(tmp_path)):
+                patch.delenv(name)
+            for name, value in environment(tmp_path / "home", **variables).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["zeroshot", *map(str, arguments)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(zeroshot.encoders, "load_encoder", _load_encoder_once)
+            _SHOWN.clear()
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), err.getvalue())
+
+    return invoke_program
+
+
+_load_encoder_once = functools.cache(load_encoder)
 
 
 @contextmanager

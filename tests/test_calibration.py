@@ -22,6 +22,12 @@ from zeroshot.learning.diagram import reliability_diagram
 from zeroshot.learning.examples import read_examples
 
 
+@pytest.fixture
+def run(invoke: Run) -> Run:
+    """The program, in this process."""
+    return invoke
+
+
 def sample(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """Logits, and answers drawn from their softmax at a temperature."""
     chance = np.random.default_rng(0)

@@ -19,6 +19,12 @@ from zeroshot.labels import load_label_set
 from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
 
 
+@pytest.fixture
+def run(invoke: Run) -> Run:
+    """The program, in this process."""
+    return invoke
+
+
 def planted(counts: tuple[int, ...], noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """Unit rows around orthogonal centres, and whose they are."""
     members = np.repeat(np.arange(len(counts)), counts)
@@ -76,8 +82,8 @@ def test_names_are_the_vocabularys_nearest() -> None:
         ({"count": 30}, OptionError, "count=30 is not from 2"),
         ({"method": "magic"}, OptionError, "no method 'magic'"),
         ({"method": "hdbscan", "count": 3}, OptionError, "finds the number of clusters itself"),
-        ({"method": "hdbscan", "smallest": 99}, OptionError, "smallest=99"),
-        ({"method": "hdbscan", "smallest": 25}, LearningError, "No pictures lie closer together"),
+        ({"method": "hdbscan", "min_cluster_size": 99}, OptionError, "min_cluster_size=99"),
+        ({"method": "hdbscan", "min_cluster_size": 25}, LearningError, "No pictures lie closer together"),
     ],
 )
 def test_what_cannot_be_grouped_is_refused(options: dict[str, object], error: type[Exception], message: str) -> None:
@@ -147,7 +153,7 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
         '["moggy"]', '["machine"]',
     ]  # fmt: skip
     assert "zeroshot labels" not in zeroshot("labels", "export", "found", "again.yaml")
-    assert load_label_set(tmp_path / "again.yaml").heads[0].made_of == load_label_set(file).heads[0].made_of
+    assert load_label_set(tmp_path / "again.yaml").heads[0].summary == load_label_set(file).heads[0].summary
     assert "holds no picture" in zeroshot("cluster", tmp_path / "found.csv", "--out", "x.yaml", code=2)
     assert "not a YAML file" in zeroshot("cluster", crops, "--out", "x.npz", code=2)
     assert not list(tmp_path.glob("x.*"))

@@ -111,7 +111,7 @@ def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path
 
 def test_the_command_writes_what_it_chose(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "crops").symlink_to(crops)
-    done = run("prompts", "tune", "crops", "--output", "mine.yaml", "--most", 2)
+    done = run("prompts", "tune", "crops", "--output", "mine.yaml", "--max-templates", 2)
     assert done.returncode == 0, done.stderr
     assert "held out   60 pictures: " in done.stdout
     assert "over none" in done.stdout.splitlines()[-2]
@@ -120,15 +120,15 @@ def test_the_command_writes_what_it_chose(run: RunProgram, crops: Path, tmp_path
     assert 1 <= len(written["templates"]) <= 2
     assert run("evaluate", "crops", "--templates", "mine.yaml").returncode == 0
     assert "exists" in run("prompts", "tune", "crops", "--output", "mine.yaml").stderr
-    assert "has a description" in run("prompts", "tune", "crops", "--what", "descriptions").stderr
-    assert "Use templates or descriptions" in run("prompts", "tune", "crops", "--what", "words").stderr
+    assert "has a description" in run("prompts", "tune", "crops", "--target", "descriptions").stderr
+    assert "Use templates or descriptions" in run("prompts", "tune", "crops", "--target", "words").stderr
 
 
 def test_the_command_keeps_the_descriptions_that_help(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "crops").symlink_to(crops)
     entries = [{"name": name, "descriptions": [f"a photo of a {name}", "a grey wall"]} for name in NAMES]
     (tmp_path / "set.yaml").write_text(yaml.safe_dump({"name": "set", "labels": entries}))
-    done = run("prompts", "tune", "crops", "--what", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml")
+    done = run("prompts", "tune", "crops", "--target", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml")
     assert done.returncode == 0, done.stderr
     kept = load_label_set(tmp_path / "out.yaml")
     assert kept.names == NAMES
