@@ -154,7 +154,9 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
     ]  # fmt: skip
     assert "zeroshot labels" not in zeroshot("labels", "export", "found", "again.yaml")
     assert load_label_set(tmp_path / "again.yaml").heads[0].summary == load_label_set(file).heads[0].summary
-    assert "holds no picture" in zeroshot("cluster", tmp_path / "found.csv", "--out", "x.yaml", code=2)
+    unusable = zeroshot("cluster", tmp_path / "found.csv", "--out", "x.yaml", code=2)
+    assert "There is no image that can be used" in unusable
+    assert unusable.count("found.csv") == 1
     assert "not a YAML file" in zeroshot("cluster", crops, "--out", "x.npz", code=2)
     assert not list(tmp_path.glob("x.*"))
 

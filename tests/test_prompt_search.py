@@ -128,7 +128,9 @@ def test_the_command_keeps_the_descriptions_that_help(run: RunProgram, crops: Pa
     (tmp_path / "crops").symlink_to(crops)
     entries = [{"name": name, "descriptions": [f"a photo of a {name}", "a grey wall"]} for name in NAMES]
     (tmp_path / "set.yaml").write_text(yaml.safe_dump({"name": "set", "labels": entries}))
-    done = run("prompts", "tune", "crops", "--target", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml")
+    done = run(
+        "prompts", "tune", "crops", "--target", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml"
+    )
     assert done.returncode == 0, done.stderr
     kept = load_label_set(tmp_path / "out.yaml")
     assert kept.names == NAMES

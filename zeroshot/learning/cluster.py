@@ -21,6 +21,7 @@ from zeroshot.errors import ImageError, LearningError, OptionError
 from zeroshot.images import ImageSource
 from zeroshot.labels import Head, LabelSet, name_clusters
 from zeroshot.learning.examples import embed_images
+from zeroshot.learning.probe import threads_for
 from zeroshot.optional import require
 from zeroshot.statistics import IntArray
 
@@ -249,8 +250,9 @@ def _kmeans(vectors: FloatArray, count: int) -> IntArray:
     kmeans = faiss.Kmeans(
         vectors.shape[1], count, niter=_ROUNDS, nredo=_STARTS, spherical=True, seed=0, min_points_per_centroid=1
     )
-    kmeans.train(vectors)
-    return np.asarray(kmeans.index.search(vectors, 1)[1].ravel(), dtype=np.int64)
+    with threads_for(vectors.size * count):
+        kmeans.train(vectors)
+        return np.asarray(kmeans.index.search(vectors, 1)[1].ravel(), dtype=np.int64)
 
 
 def _hdbscan(vectors: FloatArray, min_cluster_size: int) -> IntArray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _BETAS = (3.0, 5.0)
 _STRENGTHS = (0.5, 1.0, 2.0)  # of the cache's differences between labels, over those of the text's logits
 _SCALED_BY = 1_000  # pictures that a cache's strength is scaled by
 _STEPS = 200
+_SMALL = 2**26  # multiplications of a step; where there are fewer, threads cost more than they save
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,11 @@ class TrainingSet:
         )
 
 
+def threads_for(multiplications: int) -> Any:
+    """Compute steps of this size in one thread where more would cost more than they save: a context manager."""
+    return require("threadpoolctl").threadpool_limits(1 if multiplications < _SMALL else None)
+
+
 def fit_probe(training: TrainingSet, ridge: float, start: Scores | None = None) -> Scores:
     """Find the correction to the class matrix under which the right labels are likeliest.
 
@@ -89,7 +96,8 @@ def fit_probe(training: TrainingSet, ridge: float, start: Scores | None = None) 
         return float(missed + ridge / 2 * (flat @ flat)), correction_gradient.ravel()
 
     first = np.zeros(shape) if start is None else start[seen]
-    found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "ftol": 1e-7})
+    with threads_for(training.vectors.size * len(seen)):
+        found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "ftol": 1e-7})
     result = np.zeros(training.matrix.shape)
     result[seen] = found.x.reshape(shape)
     return result
