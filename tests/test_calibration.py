@@ -13,11 +13,12 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
 
 from tests.conftest import Run
-from tests.pictures import seven_photos
+from tests.pictures import PHOTOS, seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.datasets import open_dataset
 from zeroshot.errors import LearningError, OptionError
-from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.labels import LabelSetStore, Mode, parse_labels
+from zeroshot.learning import Quality, ThresholdQuality, calibrate
 from zeroshot.learning.calibrate import fit_temperature, fit_thresholds, measure
 from zeroshot.learning.diagram import reliability_diagram
 from zeroshot.learning.examples import Examples, read_examples
@@ -175,6 +176,27 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     (tmp_path / "one" / "cat").mkdir(parents=True)
     assert "has 1 folders" in zeroshot("calibrate", "--label-set", "s", "--data", tmp_path / "one", code=2)
     assert store.get("s").version == newest.version
+
+
+def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassifier, labelled: Path) -> None:
+    dataset = open_dataset(str(labelled))
+    plain = LabelSet("s", parse_labels(["animal", "cat", "vehicle", "thing"]), mode=Mode.MULTILABEL)
+    fitted, report = calibrate(dataset, plain, classifier)
+    assert plain.calibrations == ()
+    assert fitted.calibrations == (report.calibration,)
+    assert report.summary == "4 thresholds"
+    assert isinstance(report.before, ThresholdQuality)
+    with labelled.open("a") as file:
+        file.write(f"{PHOTOS / 'cat.jpg'},\n")  # none of the labels
+    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.pictures == 8
+    lines = [line for line in labelled.read_text().splitlines() if "|" not in line]
+    labelled.write_text("\n".join(lines))
+    single = LabelSet("s", parse_labels(["vehicle", "thing"]))
+    fitted, report = calibrate(open_dataset(str(labelled)), single, classifier)
+    assert fitted.calibrations[0].temperature == report.calibration.temperature != 1.0
+    assert isinstance(report.before, Quality)
+    assert report.before.pictures == 6
+    assert [one.reason for one in report.problems] == ["It has no label."]
 
 
 def test_the_diagram_shows_both_readings(run: Run, labelled: Path, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from sklearn.metrics import normalized_mutual_info_score
 from tests.conftest import Run
 from tests.pictures import seven_photos
 from tests.vectors import clustered
+from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import DefinitionError, LearningError, OptionError
-from zeroshot.labels import load_label_set
+from zeroshot.labels import load_label_set, parse_labels
+from zeroshot.learning import cluster
 from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
 
 
@@ -159,6 +161,19 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
     assert unusable.count("found.csv") == 1
     assert "not a YAML file" in zeroshot("cluster", crops, "--out", "x.npz", code=2)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassifier, crops: Path) -> None:
+    images = [str(path) for path in sorted(crops.iterdir())]
+    words = LabelSet("words", parse_labels(["cat", "rocket"]))
+    label_set, report = cluster([b"no image", *images], words, classifier, count=4)
+    assert report.used == list(range(1, 31))
+    assert [one.key for one in report.problems] == ["<8 bytes>"]
+    assert label_set.names == report.names
+    assert len(set(report.names)) == 4  # a name for each group, though there are two words
+    assert {"cat", "rocket"} < set(report.names)
+    answers = classifier.classify(images, label_set)
+    assert [one.label for one in answers] == [report.names[number] for number in report.clusters.members]
 
 
 def test_a_mistake_in_the_names_is_shown_with_its_line(run: Run, crops: Path, tmp_path: Path) -> None:

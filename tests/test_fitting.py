@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import re
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from tests.conftest import Run
 from tests.pictures import seven_photos
 from tests.vectors import clustered
 from zeroshot import LabelSet, ZeroShotClassifier
+from zeroshot.datasets import Dataset, Sample
 from zeroshot.errors import LearningError
 from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.learning import fit
 from zeroshot.learning.fit import fit_head
 from zeroshot.learning.probe import TrainingSet, fit_probe
 from zeroshot.learning.propagation import neighbour_graph, propagate
@@ -212,6 +216,35 @@ def test_a_fitted_set_answers_better_and_says_how_it_was_made(run: Run, crops: P
     exists = zeroshot("fit", *given, code=2)
     assert "p.csv exists" in exists
     assert store.get("s").version == 2
+
+
+def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassifier, crops: Path) -> None:
+    files = {path: path.parent.name for path in sorted((crops / "labelled").rglob("*.jpg"))}
+    kinds = dict(zip(sorted(set(files.values())), ("one", "two", "three", "four"), strict=True))
+    more = sorted((crops / "more").iterdir())
+    for names, is_kept in ((kinds, True), ({name: name for name in kinds}, False)):
+        samples = [Sample(str(path), path, (names[label],)) for path, label in files.items()]
+        dataset = Dataset("d", lambda samples=samples: iter(samples), tuple(names.values()))
+        plain = LabelSet("s", parse_labels(names.values()))
+        fitted, report = fit(dataset, plain, classifier, unlabelled=[b"no image", *more])
+        assert report.is_kept == is_kept
+        assert ("more often than" in report.reason, "no better than" in report.reason) == (is_kept, not is_kept)
+        assert report.pseudo_labels is not None
+        assert report.pseudo_labels.shape == (16, 4)
+        assert report.unlabelled == list(range(1, 17))
+        assert [one.key for one in report.problems] == ["<8 bytes>"]
+        assert plain.heads == plain.calibrations == ()
+        assert (fitted is plain) == (not is_kept)
+        if is_kept:
+            assert (fitted.heads, fitted.calibrations) == ((report.head,), (report.calibration,))
+
+
+def test_a_stored_head_keeps_the_names_of_its_fields() -> None:
+    content = fit_head(training_set(10, misled=0.7), NAMES, **ENCODER).head.to_bytes()
+    with np.load(io.BytesIO(content)) as archive:
+        assert set(archive.files) == {"facts", "weights", "keys", "owners"}
+        facts = json.loads(archive["facts"].tobytes())
+    assert set(facts) == {"model", "fingerprint", "labels", "alpha", "beta", "measured", "made_of"}
 
 
 def test_what_cannot_be_fitted_is_said_and_changes_nothing(run: Run, crops: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def verify(
         print_json({"name": name, **asdict(found), "repaired": found.repaired})
         return
     state = (
-        f"the index lacked {found.missing:,}, had {found.surplus:,} too many and {found.different:,} wrong; mended"
+        f"the index lacked {found.missing:,}, had {found.surplus:,} too many and {found.different:,} wrong; repaired"
         if found.repaired
         else "the index has every one of them"
     )

@@ -178,7 +178,7 @@ def export_command(
     name: Annotated[str, typer.Argument(help="A stored set, 'pets' or 'pets@3', or a shipped one.")],
     file: Annotated[Path, typer.Argument(help="A new YAML file.")],
 ) -> None:
-    """Write a label set to a file; what was learnt goes into .npz files beside it."""
+    """Write a label set to a file; what was fitted goes into .npz files beside it."""
     from zeroshot.labels import export_label_set, find_label_set
 
     for path in export_label_set(find_label_set(name, _store(), files=False), file):

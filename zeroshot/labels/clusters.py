@@ -51,7 +51,7 @@ class ClusterFile(BaseModel):
         seen: set[int] = set()
         for place, entry in enumerate(self.clusters):
             if entry.id in seen:
-                yield Fault(("clusters", place, "id"), f"The cluster {entry.id} is there twice. Remove one.")
+                yield Fault(("clusters", place, "id"), f"The cluster {entry.id} is there twice. Remove one of the two.")
             seen.add(entry.id)
         named = [(place, entry) for place, entry in enumerate(self.clusters) if entry.name.strip()]
         first = {entry.name.strip(): place for place, entry in reversed(named)}
@@ -69,7 +69,8 @@ class ClusterFile(BaseModel):
         (centroids,) = heads
         if max(entry.id for entry in self.clusters) >= len(centroids.keys):
             raise DefinitionError(
-                f"The vectors have {len(centroids.keys)} clusters, {quote(self.name)} has others.", "Cluster again."
+                f"The vectors have {len(centroids.keys)} clusters, {quote(self.name)} has others.",
+                "Run 'zeroshot cluster' again: the .npz file is of another run.",
             )
         named = {entry.id: entry.name.strip() for entry in self.clusters if entry.name.strip()}
         return replace(name_clusters(self.name, named, centroids), description=self.description)

@@ -239,24 +239,7 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
 
 
 def fit_temperature(logits: Scores, right: IntArray) -> float:
-    """Find the temperature under which the right labels are likeliest.
-
-    Parameters
-    ----------
-    logits : ndarray of float64, shape (n, k)
-        At temperature 1.
-    right : ndarray of int64, shape (n,)
-        The right columns.
-
-    Returns
-    -------
-    float
-        Between 0.01 and 100.
-
-    Raises
-    ------
-    LearningError
-        If there are fewer than two pictures or two right labels, or a number is not finite.
+    """Find the temperature, from 0.01 to 100, under which the right labels are likeliest.
 
     Examples
     --------

@@ -314,5 +314,5 @@ def _check(training: TrainingSet, names: Sequence[str], unlabelled: FloatArray |
         shown = ", ".join(map(quote, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise LearningError(
             f"There are no pictures of {shown}.",
-            "Give some, or use --partial (partial=True): those labels then keep what their text says.",
+            "Give images of them, or use --partial (partial=True): those labels then keep what their text says.",
         )
