@@ -47,6 +47,11 @@ def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> N
     assert likelihood(found) > max(likelihood(found * 1.01), likelihood(found / 1.01))
 
 
+def test_where_three_of_four_are_right_the_temperature_is_in_closed_form() -> None:
+    logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]])
+    assert fit_temperature(logits, np.array([0, 1, 0, 0])) == pytest.approx(4 / np.log(3))
+
+
 def test_the_figures_are_scikit_learns() -> None:
     logits, right = sample(500, 2.0)
     probabilities = softmax(logits, axis=1)

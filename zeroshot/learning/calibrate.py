@@ -239,14 +239,7 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
 
 
 def fit_temperature(logits: Scores, right: IntArray) -> float:
-    """Find the temperature, from 0.01 to 100, under which the right labels are likeliest.
-
-    Examples
-    --------
-    >>> logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]])
-    >>> round(fit_temperature(logits, np.array([0, 1, 0, 0])), 2)  # three of four are right: 4 / log 3
-    3.64
-    """
+    """Find the temperature, from 0.01 to 100, under which the right labels are likeliest: logits (n, k), labels (n,)."""
     if not np.isfinite(logits).all():
         raise LearningError(
             "There are logits that are not finite.",
