@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zeroshot.errors import LabelSetExists, LabelSetNotFound, LabelSetRefused, quote
-from zeroshot.labels.database import LabelDatabase
+from zeroshot.errors import LabelSetCorrupt, LabelSetError, LabelSetExists, LabelSetNotFound, LabelSetRefused, quote
 from zeroshot.labels.files import label_set_names
 from zeroshot.labels.label import Label, parse_labels
 from zeroshot.labels.label_set import LabelSet
 from zeroshot.labels.versions import (
+    MIGRATIONS,
     Change,
     StoredLabelSet,
     delete_set,
@@ -28,6 +28,7 @@ from zeroshot.labels.versions import (
     read_version,
     write_version,
 )
+from zeroshot.sqlite import SqliteFile
 
 FILE = "label-sets.sqlite3"
 
@@ -45,7 +46,7 @@ class LabelSetStore:
     """
 
     def __init__(self, home: Path) -> None:
-        self._database = LabelDatabase(home / FILE)
+        self._file = SqliteFile(home / FILE, MIGRATIONS, unusable=LabelSetError, damaged=LabelSetCorrupt)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int, str], LabelSet] = OrderedDict()
 
@@ -57,11 +58,11 @@ class LabelSetStore:
         list of StoredLabelSet
             By name.
         """
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             return read_summaries(connection)
 
     def __contains__(self, name: str) -> bool:
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             return connection.execute("SELECT 1 FROM sets WHERE name = ?", (name,)).fetchone() is not None
 
     def get(self, name: str) -> LabelSet:
@@ -83,7 +84,7 @@ class LabelSetStore:
             If there is no such set or version.
         """
         plain, at, wanted = name.partition("@")
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             set_id, newest = self._find(connection, plain)
             version = newest if not at else int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
             if not 1 <= version <= newest:
@@ -110,7 +111,7 @@ class LabelSetStore:
         LabelSetNotFound
             If there is no such set.
         """
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             set_id, _ = self._find(connection, name)
             return read_changes(connection, set_id)
 
@@ -138,7 +139,7 @@ class LabelSetStore:
         """
         _check_name(label_set.name)
         labels = parse_labels(label_set.labels, at_least=1)
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             _check_free(connection, label_set.name)
             cursor = connection.execute("INSERT INTO sets (name, version) VALUES (?, 0)", (label_set.name,))
             set_id = cursor.lastrowid or 0
@@ -163,7 +164,7 @@ class LabelSetStore:
             If the new name is taken.
         """
         _check_name(new)
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, _ = self._find(connection, name)
             _check_free(connection, new)
             connection.execute("UPDATE sets SET name = ? WHERE id = ?", (new, set_id))
@@ -181,7 +182,7 @@ class LabelSetStore:
         LabelSetNotFound
             If there is no such set.
         """
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, _ = self._find(connection, name)
             delete_set(connection, set_id)
 
@@ -282,7 +283,7 @@ class LabelSetStore:
         LabelError
             If the labels cannot be used.
         """
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, newest = self._find(connection, name)
             old = self._read(connection, set_id, name, newest)
             version = write_version(connection, set_id, change(old), old, what)

@@ -1,4 +1,4 @@
-"""How a label set's versions are written to rows and read back; see ``database`` for the rows' form."""
+"""Label sets' versions as rows of a database: the tables, and how a version is written to them and read back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,41 @@ from zeroshot.labels.files import LabelEntry, LabelSetFile, dump_label
 from zeroshot.labels.head import Head
 from zeroshot.labels.label import Label
 from zeroshot.labels.label_set import LabelSet
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE sets (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL);
+    CREATE TABLE versions (
+        set_id INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        changed REAL NOT NULL,
+        change TEXT NOT NULL,
+        settings TEXT,
+        PRIMARY KEY (set_id, version)
+    ) WITHOUT ROWID;
+    CREATE TABLE labels (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        set_id INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX labels_of ON labels (set_id, until);
+    CREATE TABLE heads (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        set_id INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        fingerprint TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        content BLOB NOT NULL
+    );
+    CREATE INDEX heads_of ON heads (set_id, until);
+    """,
+)
+"""A label or a head is there in the versions from `since` until before `until`. A version's settings are those of the
+newest version up to it that wrote any. Numbers are never used twice, so a set's number and version name its content."""
 
 
 @dataclass(frozen=True)
