@@ -66,8 +66,12 @@ class SqliteFile:
             elif (connection := self._open()).in_transaction:
                 yield connection
             else:
-                with _transaction(connection, "DEFERRED"):
+                connection.execute("BEGIN")
+                try:
                     yield connection
+                finally:
+                    if connection.in_transaction:  # some errors end it
+                        connection.execute("COMMIT")
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -75,11 +79,11 @@ class SqliteFile:
 
         Another process that writes is waited for.
         """
-        with self._lock, self.translate_errors(), _transaction(self._open(), "IMMEDIATE") as connection:
+        with self._lock, self.translate_errors(), _transaction(self._open()) as connection:
             yield connection
 
     def check(self) -> None:
-        """Read every page, and raise what `damaged` makes if one is not sound."""
+        """Read every page, and raise `damaged` if one is not sound."""
         with self.reading() as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
         if problems != ["ok"]:
@@ -161,8 +165,8 @@ class SqliteFile:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[sqlite3.Connection]:
-    connection.execute(f"BEGIN {kind}")
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection
         connection.execute("COMMIT")
@@ -179,7 +183,7 @@ def _migrate(connection: sqlite3.Connection, migrations: Sequence[str]) -> None:
         raise NewerFormat(f"it has format {done}, from a newer version")
     if done == len(migrations):
         return
-    with _transaction(connection, "IMMEDIATE"):
+    with _transaction(connection):
         (done,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been faster
         for migration in migrations[done:]:
             for statement in migration.split(";"):

@@ -262,7 +262,7 @@ class Gallery:
         return self._store.page(limit=limit, after=after, keep=keep)
 
     def everything(self) -> Iterator[tuple[list[Item], FloatArray]]:
-        """Read all items and their vectors, (n, dim), some thousand at a time, in the order in which they were added."""
+        """Read all items and their vectors, (n, dim), some thousand at a time, in the order of addition."""
         for numbers, vectors in self._store.vectors():
             items = self._store.items(numbers)
             kept = [row for row, number in enumerate(numbers) if number in items]
