@@ -236,7 +236,7 @@ def test_int8_takes_half_the_memory_and_keeps_its_recall(home: Path, tiny: Encod
             gallery.build_index(quantization="int4")
 
 
-def test_verify_mends_an_index_that_lost_something(home: Path, tiny: Encoder) -> None:
+def test_verify_rebuilds_an_index_that_lost_something(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as gallery:
         gallery._index.snapshot.remove(gallery._index.snapshot.numbers[[5, 6, 7]])
         gallery._index._recent.add([10**6], unit(1)[np.newaxis])
@@ -270,7 +270,7 @@ def test_searches_in_other_threads_go_on_beside_verify(home: Path, tiny: Encoder
         assert not any(thread.is_alive() for thread in threads)  # nobody waits for anybody for ever
 
 
-def test_compacting_gives_back_room(home: Path, tiny: Encoder) -> None:
+def test_compacting_reclaims_disk_space(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as gallery:
         before = gallery.statistics().bytes
         gallery.delete([f"{n:04}" for n in range(2500)])

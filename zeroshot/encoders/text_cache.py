@@ -74,7 +74,7 @@ class TextCache:
         self._unusable = False
 
     def get_many(self, fingerprint: str, texts: Sequence[str]) -> dict[str, FloatArray]:
-        """Look texts up.
+        """Look up the vectors of texts.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class TextCache:
         Returns
         -------
         dict of str to ndarray of float32, shape (dim,)
-            What is known; the rest is absent.
+            By text; texts that are not stored are absent.
         """
         keys = {_key(fingerprint, text): text for text in texts}
         found: dict[str, FloatArray] = {}
@@ -106,7 +106,7 @@ class TextCache:
         return found
 
     def put_many(self, fingerprint: str, vectors: Mapping[str, FloatArray]) -> None:
-        """Keep vectors.
+        """Store vectors.
 
         Parameters
         ----------

@@ -52,11 +52,11 @@ class Column:
         self._numeric = np.zeros(0)
 
     def code(self, kind: str, value: object) -> int | None:
-        """Give the code of a value."""
+        """Give the code of a value, or None if no item has it."""
         return self._code_of.get((kind, value))
 
     def as_floats(self) -> npt.NDArray[np.float64] | None:
-        """Give the values as numbers, to be compared at once."""
+        """Give the values as float64, NaN for others; None if a number is too large for that."""
         if len(self._numeric) != len(self.values):
             self._numeric = np.array(
                 [value if kind == "number" else np.nan for kind, value in zip(self.kinds, self.values, strict=True)],

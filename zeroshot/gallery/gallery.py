@@ -45,7 +45,7 @@ class Gallery:
     """A gallery, opened with the encoder whose vectors it holds.
 
     Safe to call from several threads at once, and to have open in several processes: each sees what the others have
-    written at its next call. The database is the truth; the index is made from it.
+    written at its next call. The index is made from the database, and can be rebuilt.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Gallery:
         items : iterable of (Item, ndarray of float32, shape (dim,))
             Items and their vectors, unit length.
         replace : bool
-            Whether an item of a known id takes the other's place; of one id given twice the later counts.
+            Whether an item replaces one of the same id; of one id given twice the later counts.
 
         Returns
         -------
@@ -137,14 +137,14 @@ class Gallery:
         return stored
 
     def add_each(self, rows: Sequence[tuple[Item, FloatArray]], *, replace: bool = False) -> list[GalleryError | None]:
-        """Store what can be stored of some items.
+        """Store items one by one if they cannot be stored together.
 
         Parameters
         ----------
         rows : sequence of (Item, ndarray of float32, shape (dim,))
             Items and their vectors, unit length.
         replace : bool
-            Whether an item of a known id takes the other's place.
+            Whether an item replaces one of the same id.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class Gallery:
         items : iterable of (Item, ImageSource)
             Read lazily.
         replace : bool
-            Whether an item of a known id takes the other's place.
+            Whether an item replaces one of the same id.
         batch_size : int
             Pictures encoded and written at once.
 
@@ -205,7 +205,7 @@ class Gallery:
         Parameters
         ----------
         ids : sequence of str
-            Which.
+            Of known items.
 
         Returns
         -------
@@ -222,12 +222,12 @@ class Gallery:
         return self._store.delete(ids)
 
     def get(self, id: str) -> tuple[Item, FloatArray]:  # noqa: A002
-        """Give one item and its vector.
+        """Read one item and its vector.
 
         Parameters
         ----------
         id : str
-            Which.
+            Of a known item.
 
         Returns
         -------
@@ -249,9 +249,9 @@ class Gallery:
         where : Filter or None
             Only those whose metadata match; ``zeroshot.gallery.filters`` has the form.
         limit : int
-            Most items given.
+            Most items returned.
         after : str or None
-            Only ids beyond this one: the last of the page before.
+            Only ids after this one: the last of the previous page.
 
         Returns
         -------
@@ -289,7 +289,7 @@ class Gallery:
         query : str, Query or sequence of Query
             A sentence, or one or several queries; several are added by weight, minus ones included.
         top_k : int
-            Most items given.
+            Most items returned.
         min_similarity : float or None
             Leave out less similar items.
         where : Filter or None

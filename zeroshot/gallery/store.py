@@ -172,7 +172,7 @@ class GalleryStore:
             return int(connection.execute("SELECT count(*) FROM items").fetchone()[0])
 
     def overview(self) -> tuple[float | None, float | None, dict[str, int]]:
-        """Say when items were added and which metadata fields they have."""
+        """Give the times of the oldest and newest item, and how many items have each metadata field."""
         with self._file.reading() as connection:
             first, last = connection.execute("SELECT min(added), max(added) FROM items").fetchone()
             fields = connection.execute("SELECT key, count(*) FROM items, json_each(metadata) GROUP BY key ORDER BY 1")

@@ -1,6 +1,6 @@
 """Stored label sets: named, versioned, kept in ``<home>/label-sets.sqlite3``.
 
-Every change makes a version, and every version can be had again, so that an answer can be reproduced.
+Every change makes a version, and every version can be read back, so that an answer can be reproduced.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class LabelSetStore:
             return connection.execute("SELECT 1 FROM sets WHERE name = ?", (name,)).fetchone() is not None
 
     def get(self, name: str) -> LabelSet:
-        """Give a set, in its newest version or in an older one.
+        """Read a set, in its newest version or in an older one.
 
         Parameters
         ----------
@@ -94,12 +94,12 @@ class LabelSetStore:
             return self._read(connection, set_id, plain, version)
 
     def history(self, name: str) -> list[Change]:
-        """Say what was done to a set.
+        """Read a set's history.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class LabelSetStore:
         label_set : LabelSet
             Its name must be free.
         change : str
-            What its history says.
+            The line in its history.
 
         Returns
         -------
@@ -147,12 +147,12 @@ class LabelSetStore:
         return self.get(f"{label_set.name}@{version}")
 
     def rename(self, name: str, new: str) -> None:
-        """Give a set another name; its versions stay.
+        """Rename a set; its versions stay.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         new : str
             A free name.
 
@@ -175,7 +175,7 @@ class LabelSetStore:
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class LabelSetStore:
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         labels : iterable of str or Label
             New ones.
 
@@ -223,12 +223,12 @@ class LabelSetStore:
         return self.update(name, change, what=f"added {_some([str(label.name) for label in new])}")
 
     def remove(self, name: str, labels: Sequence[str]) -> LabelSet:
-        """Take labels out of a set.
+        """Remove labels from a set.
 
         Parameters
         ----------
         name : str
-            Which set.
+            The set's name.
         labels : sequence of str
             Names or aliases.
 
@@ -260,16 +260,16 @@ class LabelSetStore:
         return self.update(name, change, what=f"removed {_some(labels)}")
 
     def update(self, name: str, change: Callable[[LabelSet], LabelSet], *, what: str) -> LabelSet:
-        """Change a set in one transaction: whoever else writes comes before or after, never between.
+        """Change a set in one transaction: other writers come before or after, never between.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         change : callable
             Takes the newest version and gives the next.
         what : str
-            What the set's history says.
+            The line in the set's history.
 
         Returns
         -------
