@@ -92,7 +92,7 @@ class Gallery:
     ) -> None:
         self.name = name
         self.encoder = encoder
-        self.limits, self._cache, self._exact_up_to = limits, cache, exact_up_to
+        self.limits, self._cache = limits, cache
         self.folder = gallery_folder(Path(home), name, create=create)
         self._store = GalleryStore(self.folder, fingerprint=encoder.fingerprint, spec=encoder.spec, dim=encoder.dim)
         try:
@@ -473,7 +473,7 @@ class Gallery:
             If another process is writing.
         """
         with self.writing():
-            if quantization is not None or self._index.snapshot is not None or len(self) > self._exact_up_to:
+            if quantization is not None or self._index.snapshot is not None or len(self) > self._index.exact_up_to:
                 self._index.build(quantization=quantization)
             self._store.reclaim_space()
 

@@ -90,7 +90,7 @@ class GalleryIndex:
     ) -> None:
         self._store = store
         self._folder = folder
-        self._exact_up_to, self._recall, self._sentences = exact_up_to, recall, sentences
+        self.exact_up_to, self._recall, self._sentences = exact_up_to, recall, sentences
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._building = threading.Lock()
@@ -189,7 +189,7 @@ class GalleryIndex:
     @property
     def is_build_due(self) -> bool:
         """Whether more recent items are compared one by one than `exact_up_to`."""
-        return self._unindexed > self._exact_up_to
+        return self._unindexed > self.exact_up_to
 
     def note_added(self, count: int) -> None:
         """Count added items, and start building a snapshot if one is due."""
