@@ -85,7 +85,7 @@ def compact(
     """Give back the room of deleted pictures, and build the index of a large gallery anew."""
     with open_gallery(name, model) as gallery:
         before = gallery.statistics().bytes
-        gallery.compact(storage=storage)
+        gallery.compact(quantization=storage)
         after = gallery.statistics().bytes
     sys.stdout.write(f"{name}: {before:,} bytes before, {after:,} after\n")
 
@@ -181,7 +181,7 @@ def import_command(
     with open_gallery(name, model, create=True) as gallery:
         with progress(count_rows(folder), shown=True) as advance:
             count = import_gallery(gallery, folder, replace=replace, on_progress=advance)
-        gallery.settle()
+        gallery.wait_for_index()
     sys.stdout.write(f"{name}: {count:,} pictures imported\n")
 
 

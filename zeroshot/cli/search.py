@@ -31,7 +31,7 @@ def index(
     """
     from zeroshot.cli.inputs import find_pictures, limits_from
     from zeroshot.cli.rendering import progress
-    from zeroshot.gallery.indexing import index_files
+    from zeroshot.gallery.ingest import index_files
 
     settings = load_settings()
     found = find_pictures(paths, limits_from(settings))
@@ -45,7 +45,7 @@ def index(
             )  # fmt: skip
         if gallery.needs_index:
             print(f"{name}: building the index of {len(gallery):,} pictures ...", file=sys.stderr)  # noqa: T201
-        gallery.settle()
+        gallery.wait_for_index()
         unreadable = report.unreadable + [(p.path, p.source) for p in found if isinstance(p.source, ImageError)]
         for path, error in unreadable:
             print(f"{path}: {error}", file=sys.stderr)  # noqa: T201
