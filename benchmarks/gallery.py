@@ -32,8 +32,8 @@ from benchmarks.results import Results
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.gallery import Gallery, Item, Query
-from zeroshot.gallery.indexing import index_files
-from zeroshot.gallery.snapshot import snapshot_paths
+from zeroshot.gallery.ingest import index_files
+from zeroshot.gallery.ivf_index import snapshot_paths
 from zeroshot.labels import LabelSet, load_label_set, parse_labels
 
 QUERIES = 200
@@ -131,7 +131,7 @@ def size(folder: Path, count: int, dim: int, work: Path, storage: str | None) ->
             print(f"stored in {time.perf_counter() - start:.0f} s", flush=True)
             start = time.perf_counter()
         if fresh or storage is not None:
-            gallery.build_index(storage=storage)
+            gallery.build_index(quantization=storage)
             print(f"index built in {time.perf_counter() - start:.0f} s", flush=True)
     opening = subprocess.run(
         [sys.executable, "-m", "benchmarks", "gallery", "opened", str(folder), "--work", str(work),
@@ -168,7 +168,7 @@ def opened(folder: Path, count: int, dim: int, work: Path) -> None:
     results.row(f"{size_of}: opening, checksums included", "s", {"zeroshot": seconds_to_open})
     results.row(f"{size_of}: re-labelling everything under 20 labels", "s", {"zeroshot": relabelled})
     facts = snapshot.facts
-    lists = f"{snapshot.list_count:,} lists, of which a search looks into {facts.nprobe}, as {facts.storage}"
+    lists = f"{snapshot.list_count:,} lists, of which a search looks into {facts.nprobe}, as {facts.quantization}"
     memory = {"zeroshot": (resident_bytes() - before) / (count * dim * 4)}
     results.row(
         f"{size_of}: memory over that of the raw float32 vectors", "", memory, note=f"{lists}; {peak:,.0f} MB at most"

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.conftest import environment
 from tests.pictures import PHOTOS
-from tests.vectors import unit
+from tests.vectors import StubEncoder, unit
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.encoders.streaming import encode_one
 from zeroshot.errors import (
@@ -37,8 +37,7 @@ from zeroshot.errors import (
     OptionError,
 )
 from zeroshot.gallery import Gallery, Item, Query, delete_gallery, gallery_names
-from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.database import DATABASE
+from zeroshot.gallery.catalog import DATABASE
 from zeroshot.gallery.store import GalleryStore
 from zeroshot.labels import LabelSet, load_label_set, parse_labels
 
@@ -311,10 +310,9 @@ def test_a_second_writing_process_is_told_so_and_may_read(gallery: Gallery, tmp_
 
 WRITER = """
 import sys, numpy as np
-from pathlib import Path
-from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.types import Item
-gallery = Collection(Path(sys.argv[1]), fingerprint="f", spec="s", dim=16, exact_up_to=150)
+from tests.vectors import StubEncoder
+from zeroshot.gallery import Gallery, Item
+gallery = Gallery(sys.argv[1], "g", StubEncoder(16), create=True, exact_up_to=150)
 start = int(sys.argv[2])
 print("opened", start, flush=True)
 for n in range(start, start + 100000):
@@ -365,7 +363,7 @@ def test_no_acknowledged_write_is_lost_when_the_writer_is_killed(tmp_path: Path,
             there = (there | added) - removed
         under_way = done[-1] + 1 if done else start
         added, removed = effects(under_way)
-        with Collection(tmp_path, fingerprint="f", spec="s", dim=16) as again:
+        with Gallery(tmp_path, "g", StubEncoder(16), create=True) as again:
             stored = {item.id for item in again.list_items(limit=10**9)}
             assert stored in (there, (there | added) - removed)
             assert not again.verify().repaired

@@ -19,12 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.conftest import environment
-from tests.vectors import clustered, unit
+from tests.vectors import StubEncoder, clustered, unit
 from zeroshot import Encoder, load_encoder
 from zeroshot.errors import GalleryError, OptionError
 from zeroshot.gallery import Gallery, Item, Query
-from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.database import DATABASE
+from zeroshot.gallery.catalog import DATABASE
 
 DIM = 640
 COUNT = 3000
@@ -216,7 +215,7 @@ def test_a_growing_gallery_builds_its_index_by_itself(tmp_path: Path, tiny: Enco
         gallery.add((Item(f"{n:04}"), row) for n, row in enumerate(VECTORS[:400]))
         assert gallery.statistics().index == "exact"
         gallery.add((Item(f"{n:04}"), row) for n, row in enumerate(VECTORS[400:1000], start=400))
-        gallery.settle()
+        gallery.wait_for_index()
         assert gallery.statistics().indexed == 1000
         assert not gallery.needs_index
         assert ids(gallery, VECTORS[900], top_k=1) == ["0900"]
@@ -226,7 +225,7 @@ def test_int8_takes_half_the_memory_and_keeps_its_recall(home: Path, tiny: Encod
     folder = home / "galleries" / "g"
     before = sum(path.stat().st_size for path in folder.glob("index-*.faiss"))
     with Gallery(home, "g", tiny) as gallery:
-        gallery.compact(storage="int8")
+        gallery.compact(quantization="int8")
         assert sum(path.stat().st_size for path in folder.glob("index-*.faiss")) < 0.6 * before
         assert gallery.statistics().index.endswith("int8")
         assert recall_of(gallery) >= 0.99
@@ -234,10 +233,10 @@ def test_int8_takes_half_the_memory_and_keeps_its_recall(home: Path, tiny: Encod
         gallery.build_index()
         assert gallery.statistics().index.endswith("int8")  # it stays until told otherwise
         with pytest.raises(OptionError, match="'int4'"):
-            gallery.build_index(storage="int4")
+            gallery.build_index(quantization="int4")
 
 
-def test_verify_mends_an_index_that_lost_something(home: Path, tiny: Encoder) -> None:
+def test_verify_rebuilds_an_index_that_lost_something(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as gallery:
         gallery._index.snapshot.remove(gallery._index.snapshot.numbers[[5, 6, 7]])
         gallery._index._recent.add([10**6], unit(1)[np.newaxis])
@@ -271,7 +270,7 @@ def test_searches_in_other_threads_go_on_beside_verify(home: Path, tiny: Encoder
         assert not any(thread.is_alive() for thread in threads)  # nobody waits for anybody for ever
 
 
-def test_compacting_gives_back_room(home: Path, tiny: Encoder) -> None:
+def test_compacting_reclaims_disk_space(home: Path, tiny: Encoder) -> None:
     with Gallery(home, "g", tiny) as gallery:
         before = gallery.statistics().bytes
         gallery.delete([f"{n:04}" for n in range(2500)])
@@ -284,11 +283,10 @@ def test_compacting_gives_back_room(home: Path, tiny: Encoder) -> None:
 
 FILLER = """
 import resource, sys, numpy as np
-from pathlib import Path
+from tests.vectors import StubEncoder
 from zeroshot.errors import GalleryError
-from zeroshot.gallery.collection import Collection
-from zeroshot.gallery.types import Item
-gallery = Collection(Path(sys.argv[1]), fingerprint="f", spec="s", dim=640)
+from zeroshot.gallery import Gallery, Item
+gallery = Gallery(sys.argv[1], "g", StubEncoder(640), create=True)
 if len(sys.argv) > 2:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 rows = np.random.default_rng(0).normal(size=(10, 640)).astype(np.float32)
@@ -319,11 +317,11 @@ def check_full_disk(folder: Path, *limit: str) -> None:
     *done, failed = [line for line in writer.stdout.splitlines() if not line.startswith("index")]
     assert failed.startswith("failed")
     assert "Check the disk's space" in failed
-    with Collection(folder, fingerprint="f", spec="s", dim=640) as again:
+    with Gallery(folder, "g", StubEncoder(640)) as again:
         stored = {item.id for item in again.list_items(limit=10**6)}
         assert stored == {f"{line.split()[1]}-{row}" for line in done for row in range(10)}
         assert not again.verify().repaired
-        assert not list(folder.glob("index-*")) or again.statistics().indexed == len(stored)
+        assert not list(again.folder.glob("index-*")) or again.statistics().indexed == len(stored)
 
 
 def test_a_file_that_may_not_grow_loses_nothing(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_every_change_makes_a_version_and_every_version_can_be_had_again(pets: L
     assert pets.remove("pets", ["cat"]).names == ("dog", "horse", "pony")
     pets.update("pets", lambda old: replace(old, threshold=0.3), what="stricter")
     pets.rename("pets", "beasts")
-    for reader in (pets, LabelSetStore(pets._database.path.parent)):
+    for reader in (pets, LabelSetStore(pets._file.path.parent)):
         names = [reader.get(f"beasts@{version}").names for version in (1, 2, 3, 4)]
         assert names == [("cat", "dog"), ("cat", "dog", "horse", "pony"), ("dog", "horse", "pony"), names[2]]
         assert [reader.get(f"beasts@{version}").threshold for version in (3, 4)] == [None, 0.3]

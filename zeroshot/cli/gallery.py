@@ -95,7 +95,7 @@ def compact(
 
     with open_gallery(name, model) as gallery:
         before = gallery.statistics().bytes
-        gallery.compact(storage=quantization)
+        gallery.compact(quantization=quantization)
         after = gallery.statistics().bytes
     sys.stdout.write(f"{name}: {before:,} bytes before, {after:,} after\n")
 
@@ -185,7 +185,7 @@ def import_command(
     with open_gallery(name, model, create=True) as gallery:
         with progress(count_rows(folder)) as advance:
             count = import_gallery(gallery, folder, replace=replace, on_progress=advance)
-        gallery.settle()
+        gallery.wait_for_index()
     sys.stdout.write(f"{name}: {count:,} pictures imported\n")
 
 

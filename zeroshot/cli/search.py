@@ -32,7 +32,7 @@ def index(
     from zeroshot.cli.inputs import find_pictures, limits_from, open_gallery
     from zeroshot.cli.rendering import progress, show_problems
     from zeroshot.datasets import Problem
-    from zeroshot.gallery.indexing import index_files
+    from zeroshot.gallery.ingest import index_files
 
     settings = load_settings()
     found = find_pictures(paths, limits_from(settings))
@@ -46,7 +46,7 @@ def index(
             )  # fmt: skip
         if gallery.needs_index:
             print(f"{name}: building the index of {len(gallery):,} pictures ...", file=sys.stderr)  # noqa: T201
-        gallery.settle()
+        gallery.wait_for_index()
         unreadable = report.unreadable + [(p.path, p.source) for p in found if isinstance(p.source, ImageError)]
         show_problems([Problem(path, str(error)) for path, error in unreadable])
         for path in report.missing if not prune else ():

@@ -1,7 +1,7 @@
 """Text embeddings kept on disk, so that a label set is embedded once, whichever process asks for it next.
 
-Memory in front, SQLite behind. It is a cache: whatever goes wrong with its file costs time and a warning, never an
-answer. It knows keys and vectors; it does not know encoders or labels.
+Memory first, then SQLite. Whatever goes wrong with the file costs time and a warning, never an answer. It knows keys
+and vectors; it does not know encoders or labels.
 """
 
 from __future__ import annotations
@@ -19,16 +19,26 @@ import numpy as np
 
 from zeroshot.encoders.base import FloatArray
 from zeroshot.errors import OptionError
+from zeroshot.sqlite import SqliteFile
 from zeroshot.vector_codec import decode_vector, encode_vector
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1
 _KEYS_PER_QUERY = 500
 _TOUCH_AFTER_S = 3600.0  # how stale "last used" may get, so that reading seldom writes
-_SCHEMA = """
-CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL);
-CREATE INDEX embeddings_used ON embeddings (used);
-"""
+_MIGRATIONS = (
+    """
+    CREATE TABLE embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL);
+    CREATE INDEX embeddings_used ON embeddings (used);
+    """,
+)
+
+
+class _Unusable(Exception):
+    """The file cannot be used now."""
+
+
+class _Damaged(Exception):
+    """The file is not sound."""
 
 
 class TextCache:
@@ -60,11 +70,11 @@ class TextCache:
         self._memory: OrderedDict[bytes, FloatArray] = OrderedDict()
         self._memory_bytes = 0
         self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._file = self._new_file()
         self._unusable = False
 
     def get_many(self, fingerprint: str, texts: Sequence[str]) -> dict[str, FloatArray]:
-        """Look texts up.
+        """Look up the vectors of texts.
 
         Parameters
         ----------
@@ -76,7 +86,7 @@ class TextCache:
         Returns
         -------
         dict of str to ndarray of float32, shape (dim,)
-            What is known; the rest is absent.
+            By text; texts that are not stored are absent.
         """
         keys = {_key(fingerprint, text): text for text in texts}
         found: dict[str, FloatArray] = {}
@@ -96,7 +106,7 @@ class TextCache:
         return found
 
     def put_many(self, fingerprint: str, vectors: Mapping[str, FloatArray]) -> None:
-        """Keep vectors.
+        """Store vectors.
 
         Parameters
         ----------
@@ -113,14 +123,13 @@ class TextCache:
                 self._remember(key, own)
                 rows.append((key, encode_vector(own), time.time()))
             if rows:
-                self._on_disk(lambda database: self._write(database, rows))
+                self._on_disk(lambda database: self._write(database, rows), write=True)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._file.close()
+            self._file = self._new_file()
 
     def _remember(self, key: bytes, vector: FloatArray) -> None:
         old = self._memory.pop(key, None)
@@ -131,10 +140,10 @@ class TextCache:
 
     def _read(self, keys: Sequence[bytes]) -> dict[bytes, FloatArray]:
         found: dict[bytes, FloatArray] = {}
+        stale: list[tuple[float, bytes]] = []
         now = time.time()
 
         def look_up(database: sqlite3.Connection) -> None:
-            stale = []
             for start in range(0, len(keys), _KEYS_PER_QUERY):
                 part = keys[start : start + _KEYS_PER_QUERY]
                 query = f"SELECT key, vector, used FROM embeddings WHERE key IN ({','.join('?' * len(part))})"  # noqa: S608
@@ -144,18 +153,19 @@ class TextCache:
                         found[key] = vector
                         if now - used > _TOUCH_AFTER_S:
                             stale.append((now, key))
-            if stale:
-                database.executemany("UPDATE embeddings SET used = ? WHERE key = ?", stale)
+
+        def touch(database: sqlite3.Connection) -> None:
+            database.executemany("UPDATE embeddings SET used = ? WHERE key = ?", stale)
 
         if keys:
-            self._on_disk(look_up)
+            self._on_disk(look_up, write=False)
+        if stale:
+            self._on_disk(touch, write=True)
         return found
 
     def _write(self, database: sqlite3.Connection, rows: Sequence[tuple[bytes, bytes, float]]) -> None:
-        database.execute("BEGIN IMMEDIATE")
         database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
         self._evict(database)
-        database.execute("COMMIT")
 
     def _evict(self, database: sqlite3.Connection) -> None:
         """Drop the least recently used rows, a tenth more than needed so that it is seldom done."""
@@ -168,49 +178,30 @@ class TextCache:
             database.execute("DELETE FROM embeddings WHERE key = ?", (key,))
             size -= length
 
-    def _on_disk(self, action: Callable[[sqlite3.Connection], None]) -> None:
-        """Do something with the file; what goes wrong is logged, and a damaged file is replaced and tried again."""
+    def _on_disk(self, action: Callable[[sqlite3.Connection], None], *, write: bool) -> None:
+        """Do something with the file; errors are logged, and a damaged file is deleted and the action tried again."""
+        damaged = False
         for _ in range(2):
             if self._unusable:
                 return
             try:
-                if self._connection is None:
-                    self._connection = self._open()
-                action(self._connection)
+                if damaged:
+                    self._file.delete()
+                with self._file.writing() if write else self._file.reading() as database:
+                    action(database)
                 return
-            except sqlite3.OperationalError as error:  # locked for long, read-only, disk full: do without
-                _LOG.warning("the text cache %s is not usable now: %s", self.path, error)
-                self._unusable = self._connection is None
-                if self._connection is not None and self._connection.in_transaction:
-                    self._connection.rollback()
+            except _Unusable as error:  # locked for long, read-only, disk full: do without
+                _LOG.warning("text cache: %s", " ".join(error.args))
+                self._unusable = not self._file.is_open
                 return
-            except sqlite3.DatabaseError as error:
-                _LOG.warning("the text cache %s is damaged (%s) and is rebuilt", self.path, error)
-                self.close()
-                for suffix in ("", "-wal", "-shm"):
-                    self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            except OSError as error:
-                _LOG.warning("the text cache %s cannot be made: %s", self.path, error)
-                self._unusable = True
+            except _Damaged as error:
+                _LOG.warning("text cache: %s It is rebuilt.", error.args[0])
+                damaged = True
 
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.execute("BEGIN IMMEDIATE")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != _VERSION:
-                database.execute("DROP TABLE IF EXISTS embeddings")
-                for statement in _SCHEMA.strip().split("\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_VERSION}")
-            database.execute("COMMIT")
-        except sqlite3.Error:
-            database.close()
-            raise
-        return database
+    def _new_file(self) -> SqliteFile:
+        return SqliteFile(
+            self.path, _MIGRATIONS, unusable=_Unusable, damaged=_Damaged, synchronous="NORMAL", timeout_s=10
+        )
 
 
 def _key(fingerprint: str, text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What is asked of a whole gallery: labels for everything, near-duplicates, and whether the index is right."""
+"""Work on a whole gallery: labels for every item, near-duplicates, and whether the index agrees with the database."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from zeroshot.encoders import FloatArray
-from zeroshot.gallery.building import Nearest, sample_numbers
-from zeroshot.gallery.columns import Mask
+from zeroshot.encoders.base import IntArray
+from zeroshot.gallery.filters import Mask
 from zeroshot.gallery.index import GalleryIndex
-from zeroshot.gallery.rows import IntArray
+from zeroshot.gallery.ivf_index import GroundTruth, sample_numbers
 from zeroshot.gallery.store import GalleryStore
 from zeroshot.gallery.types import LabelCount, Statistics, Verification
 from zeroshot.scoring import Scorer, Scores
@@ -21,7 +21,7 @@ _MAX_COMPARED = 100_000
 
 
 def count_labels(index: GalleryIndex, store: GalleryStore, scorer: Scorer, examples: int) -> list[LabelCount]:
-    """Give every stored picture its answer."""
+    """Count for how many items each label is the answer."""
 
     def answer(numbers: IntArray, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
         rows, labels, scores = scorer.choose(vectors)
@@ -38,16 +38,16 @@ def count_labels(index: GalleryIndex, store: GalleryStore, scorer: Scorer, examp
         if len(members) > examples > 0:
             least = np.partition(scores[members], -examples)[-examples]
             members = members[scores[members] >= least]
-        surest = members[np.lexsort((numbers[members], -scores[members]))[:examples]]
-        items = store.items([int(number) for number in numbers[surest]])
-        named = [(int(numbers[row]), float(scores[row])) for row in surest]
+        best_members = members[np.lexsort((numbers[members], -scores[members]))[:examples]]
+        items = store.items([int(number) for number in numbers[best_members]])
+        named = [(int(numbers[row]), float(scores[row])) for row in best_members]
         shown = tuple((items[number].id, score) for number, score in named if number in items)
         result.append(LabelCount(name, counts[position], shown))
     return result
 
 
 def find_duplicates(index: GalleryIndex, store: GalleryStore, min_similarity: float) -> list[list[str]]:
-    """Group pictures that are as good as the same."""
+    """Group near-duplicates."""
     blocks = [block for block in index.map_blocks(lambda *block: block) if len(block[0])]
     if not blocks:
         return []
@@ -96,7 +96,7 @@ class _Groups:
 
 
 def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
-    """Hold the index against the database: every number, every vector, and the recall of a sample of searches."""
+    """Compare the index with the database: every number, every vector, and the recall of a sample of searches."""
     weights = np.random.default_rng(0).integers(1, 2**63, size=store.dim, dtype=np.uint64)
 
     def summed(vectors: FloatArray) -> np.ndarray:
@@ -104,36 +104,36 @@ def compare_index(index: GalleryIndex, store: GalleryStore) -> Verification:
         sums: np.ndarray = (bits * weights).sum(axis=1, dtype=np.uint64)
         return sums
 
-    with index.steady():
-        had = list(index.map_blocks(lambda numbers, vectors: (numbers, summed(vectors))))
-        mine = np.concatenate([numbers for numbers, _ in had]) if had else np.empty(0, np.int64)
-        sums = np.concatenate([part for _, part in had]) if had else np.empty(0, np.uint64)
-        order = np.argsort(mine)
-        mine, sums = mine[order], sums[order]
+    with index.consistent_read():
+        blocks = list(index.map_blocks(lambda numbers, vectors: (numbers, summed(vectors))))
+        indexed = np.concatenate([numbers for numbers, _ in blocks]) if blocks else np.empty(0, np.int64)
+        sums = np.concatenate([part for _, part in blocks]) if blocks else np.empty(0, np.uint64)
+        order = np.argsort(indexed)
+        indexed, sums = indexed[order], sums[order]
         snapshot = index.snapshot
         rounded = np.empty(0, np.int64) if snapshot is None else snapshot.numbers
         true_numbers = store.numbers()
         own, queries = store.vectors_of(sample_numbers(true_numbers, _RECALL_QUERIES).tolist())
-        nearest = Nearest(queries, np.asarray(own, dtype=np.int64))
+        truth = GroundTruth(queries, np.asarray(own, dtype=np.int64))
         missing = different = 0
         for part, vectors in store.vectors():
             numbers = np.asarray(part, dtype=np.int64)
-            nearest.see(numbers, vectors)
+            truth.update(numbers, vectors)
             expected = summed(vectors)
             inexact = np.isin(numbers, rounded, assume_unique=True)
             if snapshot is not None and inexact.any():
                 expected[inexact] = summed(snapshot.encoded(vectors[inexact]))
-            positions = np.minimum(np.searchsorted(mine, numbers), max(0, len(mine) - 1))
-            there = mine[positions] == numbers if len(mine) else np.zeros(len(numbers), np.bool_)
-            missing += int((~there).sum())
-            different += int((sums[positions[there]] != expected[there]).sum())
-        surplus = int((~np.isin(mine, true_numbers)).sum()) + len(mine) - len(np.unique(mine))
-        recall = _recall(index, nearest)
+            positions = np.minimum(np.searchsorted(indexed, numbers), max(0, len(indexed) - 1))
+            found = indexed[positions] == numbers if len(indexed) else np.zeros(len(numbers), np.bool_)
+            missing += int((~found).sum())
+            different += int((sums[positions[found]] != expected[found]).sum())
+        surplus = int((~np.isin(indexed, true_numbers)).sum()) + len(indexed) - len(np.unique(indexed))
+        recall = _recall(index, truth)
     return Verification(len(true_numbers), missing, surplus, different, recall)
 
 
 def describe_gallery(index: GalleryIndex, store: GalleryStore, folder: Path) -> Statistics:
-    """Put a gallery into numbers."""
+    """Describe a gallery in numbers."""
     first, last, fields = store.overview()
     snapshot = index.snapshot
     facts = None if snapshot is None else snapshot.facts
@@ -146,17 +146,17 @@ def describe_gallery(index: GalleryIndex, store: GalleryStore, folder: Path) -> 
         first_added=first,
         last_added=last,
         fields=fields,
-        index="exact" if snapshot is None else f"IVF{snapshot.list_count},{snapshot.facts.storage}",
+        index="exact" if snapshot is None else f"IVF{snapshot.list_count},{snapshot.facts.quantization}",
         indexed=0 if facts is None else facts.count,
         nprobe=None if facts is None else facts.nprobe,
         recall=None if facts is None else facts.recall,
     )
 
 
-def _recall(index: GalleryIndex, nearest: Nearest) -> float:
-    found = [index.search(query, nearest.count + 1) for query in nearest.queries]
+def _recall(index: GalleryIndex, truth: GroundTruth) -> float:
+    found = [index.search(query, truth.count + 1) for query in truth.queries]
     width = max((len(row) for row in found), default=0)
     candidates = np.full((len(found), width), -2, dtype=np.int64)
     for row, numbers in enumerate(found):
         candidates[row, : len(numbers)] = numbers
-    return nearest.recall(candidates, slice(None))
+    return truth.recall(candidates, slice(None))

@@ -1,21 +1,22 @@
-"""Which galleries there are below a home folder."""
+"""The galleries below a home folder: their names, their folders, and what can be said without an encoder."""
 
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from zeroshot.errors import GalleryCorrupt, GalleryNotFound, GalleryRefused, quote
-from zeroshot.gallery.database import DATABASE
 from zeroshot.names import NAME_RULE, is_name
+from zeroshot.sqlite import SqliteFile
+
+DATABASE = "gallery.sqlite3"
 
 
 @dataclass(frozen=True)
 class GallerySummary:
-    """What can be said of a gallery without its encoder.
+    """A gallery, as far as it can be described without its encoder.
 
     Parameters
     ----------
@@ -33,14 +34,14 @@ class GallerySummary:
 
 
 def summarise(home: Path, name: str) -> GallerySummary:
-    """Say what a gallery is, without opening it for use.
+    """Describe a gallery without its encoder.
 
     Parameters
     ----------
     home : Path
         ZEROSHOT_HOME.
     name : str
-        Which.
+        Its name.
 
     Returns
     -------
@@ -55,12 +56,13 @@ def summarise(home: Path, name: str) -> GallerySummary:
         If its database cannot be read.
     """
     path = gallery_folder(home, name, create=False) / DATABASE
+    file = SqliteFile(path, unusable=GalleryCorrupt, damaged=GalleryCorrupt, read_only=True)
     try:
-        with closing(sqlite3.connect(path, timeout=30)) as connection:
+        with closing(file), file.reading() as connection:
             (model,) = connection.execute("SELECT value FROM facts WHERE key = 'spec'").fetchone()
             (count,) = connection.execute("SELECT count(*) FROM items").fetchone()
-    except (sqlite3.Error, TypeError) as error:
-        raise GalleryCorrupt(f"{path} cannot be read: {error}.", "Restore a copy of the folder.") from error
+    except TypeError as error:  # a row that is missing
+        raise GalleryCorrupt(f"{path} names no model.", "Restore the folder from a backup.") from error
     return GallerySummary(name, count, model)
 
 
@@ -88,7 +90,7 @@ def delete_gallery(home: Path, name: str) -> None:
     home : Path
         ZEROSHOT_HOME.
     name : str
-        Which.
+        Its name.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def delete_gallery(home: Path, name: str) -> None:
 
 
 def gallery_folder(home: Path, name: str, *, create: bool) -> Path:
-    """Give the folder of a gallery."""
+    """Give the folder of a gallery, made if there is none and `create` is True."""
     if not is_name(name):
         raise GalleryRefused(
             f"{quote(name)} cannot be a gallery's name.",

@@ -1,4 +1,4 @@
-"""From what a person looks for to one vector."""
+"""From queries to one vector."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from zeroshot.gallery.types import Query
 from zeroshot.images import ImageLimits
 
 
+def as_queries(query: str | Query | Sequence[Query]) -> list[Query]:
+    """Take a sentence, a query or several as a list."""
+    if isinstance(query, str):
+        return [Query(text=query)]
+    return [query] if isinstance(query, Query) else list(query)
+
+
 def combine(
     queries: Sequence[Query],
     encoder: Encoder,
     stored: Callable[[str], FloatArray],
     limits: ImageLimits | None,
 ) -> FloatArray:
-    """Add up queries by weight."""
+    """Add up the vectors of queries by weight, to a unit vector."""
     if not queries:
         raise OptionError("There is no query.", "Give a sentence, a picture, an id or a vector.", field="query")
     if len(queries) == 1 and queries[0].weight > 0:
@@ -45,7 +52,7 @@ def _embed(
         )
     if query.text is not None:
         if not query.text.strip():
-            raise OptionError("The query is blank.", "Write what to look for.", field="query")
+            raise OptionError("The query is blank.", "Give a sentence.", field="query")
         with truncation_warnings_off():  # by the search
             row: FloatArray = encoder.encode_texts([query.text])[0]
         return row
@@ -57,7 +64,7 @@ def _embed(
 
 
 def unit_vector(values: object, dim: int) -> FloatArray:
-    """Check a vector that a person gave, and scale it to length 1."""
+    """Check a given vector, and scale it to length 1."""
     try:
         vector = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:

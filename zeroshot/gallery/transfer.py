@@ -35,7 +35,7 @@ def export_gallery(
     pyarrow, parquet = _pyarrow()
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise GalleryError(f"{target} is there already and not empty.", "Give a new folder.")
+        raise GalleryError(f"{target} exists and is not empty.", "Give a new folder.")
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     written = 0
     try:
@@ -70,7 +70,7 @@ def import_gallery(
     replace: bool = False,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> int:
-    """Add what ``export_gallery`` or clip-retrieval's inference wrote."""
+    """Add the items of a folder that ``export_gallery`` or clip-retrieval's inference wrote."""
     _pyarrow()
     source = Path(folder)
     _check_model(gallery, source)
@@ -96,17 +96,17 @@ def count_rows(folder: str | Path) -> int:
         try:
             total += len(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, TypeError):
-            continue  # importing says what is wrong with it
+            continue  # import_gallery raises the error
     return total
 
 
 def _in_files(gallery: Gallery, on_progress: Callable[[int], object]) -> Iterator[tuple[list[Item], FloatArray]]:
     items: list[Item] = []
     vectors: list[FloatArray] = []
-    for some, rows in gallery.everything():
-        items += some
+    for part, rows in gallery.everything():
+        items += part
         vectors.append(rows)
-        on_progress(len(some))
+        on_progress(len(part))
         if len(items) >= _ROWS_PER_FILE:
             yield items, np.concatenate(vectors)
             items, vectors = [], []
@@ -120,7 +120,7 @@ def _read_pair(gallery: Gallery, vectors_path: Path, metadata_path: Path) -> Ite
         vectors = np.load(vectors_path, mmap_mode="r", allow_pickle=False)
         file = parquet.ParquetFile(metadata_path)
         count = file.metadata.num_rows
-    except Exception as error:  # NumPy and Arrow raise a dozen kinds
+    except Exception as error:  # NumPy and Arrow raise many kinds
         raise GalleryError(f"{vectors_path} or its metadata cannot be read: {error}.", "Export it again.") from error
     if vectors.ndim != 2 or vectors.shape[1] != gallery.encoder.dim:
         raise GalleryMismatch(
@@ -146,7 +146,7 @@ def _read_pair(gallery: Gallery, vectors_path: Path, metadata_path: Path) -> Ite
 def _check_model(gallery: Gallery, folder: Path) -> None:
     about = folder / "gallery.json"
     if not about.exists():
-        return  # clip-retrieval does not say; the vectors' length is all there is to check
+        return  # clip-retrieval writes none; only the vectors' length can be checked
     try:
         facts = json.loads(about.read_text())
         fingerprint, spec = facts["fingerprint"], facts["model"]

@@ -1,4 +1,4 @@
-"""What a gallery is asked and what it answers: plain values, no behaviour."""
+"""A gallery's queries and results: plain values, no behaviour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zeroshot.images import ImageSource
 
 @dataclass(frozen=True)
 class Item:
-    """What a gallery knows of a picture, its vector aside.
+    """An image of a gallery, without its vector.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Item:
     file_mtime_ns : int or None
         When the file was last changed, when it was read.
     metadata : dict
-        Anything JSON can say.
+        Any JSON object.
     """
 
     id: str
@@ -45,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Query:
-    """One thing to look for; exactly one of the four is given.
+    """One thing to search for; exactly one of the four is given.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class Query:
     id : str or None
         A stored item, whose own vector is used.
     vector : ndarray of float32, shape (dim,), or None
-        A ready vector of the gallery's encoder.
+        A vector of the gallery's encoder.
     weight : float
-        How much it counts among several; below 0 it is moved away from.
+        Factor in a sum of several queries; negative moves away from it.
     """
 
     text: str | None = None
@@ -70,12 +70,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Hit:
-    """A found item.
+    """An item that a search found.
 
     Parameters
     ----------
     item : Item
-        What it is.
+        The item.
     similarity : float
         Cosine with the query, in [-1, 1], computed from the stored float32 vector.
     """
@@ -86,16 +86,16 @@ class Hit:
 
 @dataclass(frozen=True)
 class LabelCount:
-    """How a label fared over a whole gallery.
+    """For how many items of a gallery a label is the answer.
 
     Parameters
     ----------
     label : str
         Its name.
     count : int
-        Items for which it is the best.
+        Items for which it is the answer.
     examples : tuple of (str, float)
-        Ids and scores of the surest of them.
+        Ids and scores of those with the highest scores.
     """
 
     label: str
@@ -105,7 +105,7 @@ class LabelCount:
 
 @dataclass(frozen=True)
 class Verification:
-    """What ``verify`` found, and made good.
+    """What ``verify`` found, and repaired.
 
     Parameters
     ----------
@@ -116,9 +116,9 @@ class Verification:
     surplus : int
         Vectors in the index that no item has.
     different : int
-        Vectors that differed between the two.
+        Vectors that differed between index and database.
     recall : float
-        Share of the true ten nearest that searches for a sample of stored pictures find; 1 when nothing is stored.
+        Share of the true ten nearest that searches for a sample of stored vectors find; 1 when nothing is stored.
     """
 
     count: int
@@ -129,7 +129,7 @@ class Verification:
 
     @property
     def repaired(self) -> bool:
-        """Whether anything had to be made good."""
+        """Whether the index differed from the database and was rebuilt."""
         return bool(self.missing or self.surplus or self.different)
 
 
@@ -158,9 +158,9 @@ class Statistics:
     index : str
         ``exact``, or FAISS's name of the kind.
     indexed : int
-        Items in the approximate index; the others are searched one by one.
+        Items in the approximate index; the others are compared one by one.
     nprobe : int or None
-        Lists of the approximate index that a search looks into.
+        Lists of the approximate index that a search reads.
     recall : float or None
         Share of the true ten nearest that the approximate index found when it was built.
     """

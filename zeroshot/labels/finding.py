@@ -1,4 +1,4 @@
-"""A label set by whatever names it: stored, shipped, or a file."""
+"""Find a label set: stored, shipped, or a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zeroshot.labels.store import LabelSetStore
 
 
 def find_label_set(name_or_file: str | Path, store: LabelSetStore, *, files: bool = True) -> LabelSet:
-    """Find a label set, whatever names it.
+    """Find a stored or shipped label set, or read one from a file.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Stored label sets: named, versioned, kept in ``<home>/label-sets.sqlite3``.
 
-Every change makes a version, and every version can be had again, so that an answer can be reproduced.
+Every change makes a version, and every version can be read back, so that an answer can be reproduced.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zeroshot.errors import LabelSetExists, LabelSetNotFound, LabelSetRefused, quote
-from zeroshot.labels.database import LabelDatabase
+from zeroshot.errors import LabelSetCorrupt, LabelSetError, LabelSetExists, LabelSetNotFound, LabelSetRefused, quote
 from zeroshot.labels.files import label_set_names
 from zeroshot.labels.label import Label, parse_labels
 from zeroshot.labels.label_set import LabelSet
 from zeroshot.labels.versions import (
+    MIGRATIONS,
     Change,
     StoredLabelSet,
     delete_set,
@@ -28,6 +28,7 @@ from zeroshot.labels.versions import (
     write_version,
 )
 from zeroshot.names import NAME_RULE, is_name
+from zeroshot.sqlite import SqliteFile
 
 FILE = "label-sets.sqlite3"
 
@@ -44,7 +45,7 @@ class LabelSetStore:
     """
 
     def __init__(self, home: Path) -> None:
-        self._database = LabelDatabase(home / FILE)
+        self._file = SqliteFile(home / FILE, MIGRATIONS, unusable=LabelSetError, damaged=LabelSetCorrupt)
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[int, int, str], LabelSet] = OrderedDict()
 
@@ -56,15 +57,15 @@ class LabelSetStore:
         list of StoredLabelSet
             By name.
         """
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             return read_summaries(connection)
 
     def __contains__(self, name: str) -> bool:
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             return connection.execute("SELECT 1 FROM sets WHERE name = ?", (name,)).fetchone() is not None
 
     def get(self, name: str) -> LabelSet:
-        """Give a set, in its newest version or in an older one.
+        """Read a set, in its newest version or in an older one.
 
         Parameters
         ----------
@@ -82,7 +83,7 @@ class LabelSetStore:
             If there is no such set or version.
         """
         plain, at, wanted = name.partition("@")
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             set_id, newest = self._find(connection, plain)
             version = newest if not at else int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
             if not 1 <= version <= newest:
@@ -92,12 +93,12 @@ class LabelSetStore:
             return self._read(connection, set_id, plain, version)
 
     def history(self, name: str) -> list[Change]:
-        """Say what was done to a set.
+        """Read a set's history.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
 
         Returns
         -------
@@ -109,7 +110,7 @@ class LabelSetStore:
         LabelSetNotFound
             If there is no such set.
         """
-        with self._database.reading() as connection:
+        with self._file.reading() as connection:
             set_id, _ = self._find(connection, name)
             return read_changes(connection, set_id)
 
@@ -121,7 +122,7 @@ class LabelSetStore:
         label_set : LabelSet
             Its name must be free.
         change : str
-            What its history says.
+            The line in its history.
 
         Returns
         -------
@@ -137,7 +138,7 @@ class LabelSetStore:
         """
         _check_name(label_set.name)
         labels = parse_labels(label_set.labels, at_least=1)
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             _check_free(connection, label_set.name)
             cursor = connection.execute("INSERT INTO sets (name, version) VALUES (?, 0)", (label_set.name,))
             set_id = cursor.lastrowid or 0
@@ -145,12 +146,12 @@ class LabelSetStore:
         return self.get(f"{label_set.name}@{version}")
 
     def rename(self, name: str, new: str) -> None:
-        """Give a set another name; its versions stay.
+        """Rename a set; its versions stay.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         new : str
             A free name.
 
@@ -162,7 +163,7 @@ class LabelSetStore:
             If the new name is taken.
         """
         _check_name(new)
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, _ = self._find(connection, name)
             _check_free(connection, new)
             connection.execute("UPDATE sets SET name = ? WHERE id = ?", (new, set_id))
@@ -173,14 +174,14 @@ class LabelSetStore:
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
 
         Raises
         ------
         LabelSetNotFound
             If there is no such set.
         """
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, _ = self._find(connection, name)
             delete_set(connection, set_id)
 
@@ -190,7 +191,7 @@ class LabelSetStore:
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         labels : iterable of str or Label
             New ones.
 
@@ -221,12 +222,12 @@ class LabelSetStore:
         return self.update(name, change, what=f"added {_some([str(label.name) for label in new])}")
 
     def remove(self, name: str, labels: Sequence[str]) -> LabelSet:
-        """Take labels out of a set.
+        """Remove labels from a set.
 
         Parameters
         ----------
         name : str
-            Which set.
+            The set's name.
         labels : sequence of str
             Names or aliases.
 
@@ -258,16 +259,16 @@ class LabelSetStore:
         return self.update(name, change, what=f"removed {_some(labels)}")
 
     def update(self, name: str, change: Callable[[LabelSet], LabelSet], *, what: str) -> LabelSet:
-        """Change a set in one transaction: whoever else writes comes before or after, never between.
+        """Change a set in one transaction: other writers come before or after, never between.
 
         Parameters
         ----------
         name : str
-            Which.
+            The set's name.
         change : callable
             Takes the newest version and gives the next.
         what : str
-            What the set's history says.
+            The line in the set's history.
 
         Returns
         -------
@@ -281,7 +282,7 @@ class LabelSetStore:
         LabelError
             If the labels cannot be used.
         """
-        with self._database.writing() as connection:
+        with self._file.writing() as connection:
             set_id, newest = self._find(connection, name)
             old = self._read(connection, set_id, name, newest)
             version = write_version(connection, set_id, change(old), old, what)

@@ -1,4 +1,4 @@
-"""How a label set's versions are written to rows and read back; see ``database`` for the rows' form."""
+"""Label sets' versions as rows of a database: the tables, and how a version is written to them and read back."""
 
 from __future__ import annotations
 
@@ -16,6 +16,41 @@ from zeroshot.labels.files import LabelEntry, LabelSetFile, dump_label
 from zeroshot.labels.head import Head
 from zeroshot.labels.label import Label
 from zeroshot.labels.label_set import LabelSet
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE sets (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL);
+    CREATE TABLE versions (
+        set_id INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        changed REAL NOT NULL,
+        change TEXT NOT NULL,
+        settings TEXT,
+        PRIMARY KEY (set_id, version)
+    ) WITHOUT ROWID;
+    CREATE TABLE labels (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        set_id INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        name TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX labels_of ON labels (set_id, until);
+    CREATE TABLE heads (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        set_id INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER,
+        fingerprint TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        content BLOB NOT NULL
+    );
+    CREATE INDEX heads_of ON heads (set_id, until);
+    """,
+)
+"""A label or a head is in the versions from `since` until before `until`. A version's settings are those of the
+newest version up to it that wrote any. Numbers are never used twice, so a set's number and version name its content."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +95,7 @@ class StoredLabelSet:
 
 
 def read_summaries(connection: sqlite3.Connection) -> list[StoredLabelSet]:
-    """Say which sets there are."""
+    """List the sets."""
     rows = connection.execute(
         "SELECT name, version, (SELECT count(*) FROM labels WHERE set_id = id AND until IS NULL), "
         "(SELECT changed FROM versions WHERE set_id = id AND versions.version = sets.version) "
@@ -70,7 +105,7 @@ def read_summaries(connection: sqlite3.Connection) -> list[StoredLabelSet]:
 
 
 def read_version(connection: sqlite3.Connection, set_id: int, name: str, version: int) -> LabelSet:
-    """Put a version together."""
+    """Read a version."""
     bodies = connection.execute(
         "SELECT name, body FROM labels WHERE set_id = ? AND since <= ? AND (until IS NULL OR until > ?) "
         "ORDER BY number",
@@ -93,13 +128,14 @@ def read_version(connection: sqlite3.Connection, set_id: int, name: str, version
         label_set = file.to_label_set([_head(digest, content) for digest, content in heads])
     except (TypeError, ValueError, ValidationError, DefinitionError) as error:
         raise LabelSetCorrupt(
-            f"Version {version} of {name} cannot be read: {error}.", "Restore a copy of the file, or delete the set."
+            f"Version {version} of {name} cannot be read: {error}.",
+            "Restore the file from a backup, or delete the set.",
         ) from error
     return replace(label_set, version=version)
 
 
 def write_version(connection: sqlite3.Connection, set_id: int, new: LabelSet, old: LabelSet | None, what: str) -> int:
-    """Write what is different from the version before."""
+    """Write what differs from the previous version."""
     ((version,),) = connection.execute(
         "UPDATE sets SET version = version + 1 WHERE id = ? RETURNING version", (set_id,)
     ).fetchall()

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import ZeroshotError
 from zeroshot.gallery import Gallery, Item, Query
-from zeroshot.gallery.indexing import picture_size
+from zeroshot.gallery.ingest import picture_size
 from zeroshot.gallery.queries import unit_vector
 from zeroshot.images import ImageLimits
 from zeroshot.images.sources import open_source

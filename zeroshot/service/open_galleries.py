@@ -8,8 +8,7 @@ from pathlib import Path
 from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import GalleryExists
 from zeroshot.gallery import Gallery, delete_gallery
-from zeroshot.gallery.catalog import gallery_folder
-from zeroshot.gallery.database import DATABASE
+from zeroshot.gallery.catalog import DATABASE, gallery_folder
 from zeroshot.images import ImageLimits
 
 
