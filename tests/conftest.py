@@ -17,8 +17,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from benchmarks.data import write_crops
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot.cli import main
 from zeroshot.service import bind
 from zeroshot.service.server import Server
 
@@ -65,6 +67,34 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run_program
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the shipped photos with 20 parts of it."""
+    return write_crops(tmp_path_factory.mktemp("crops") / "crops", 20, seed=1)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder that tests share, so that each image is encoded once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def invoke(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the program as ``run`` does, but in this process, which has loaded its modules, and with the shared home."""
+
+    def run_here(*arguments: object, home: Path = home) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(os, "environ", environment(home))
+        monkeypatch.setattr(sys, "argv", ["zeroshot", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), shown.out, shown.err)
+
+    return run_here
 
 
 @contextmanager

@@ -395,6 +395,6 @@ class _Tally:
         )
         pairs = [(self._names[t], self._names[p], count) for t, p, count in confusion(single.truth, single.prediction)]
         evaluation.confusion = Confusion(pairs=pairs[:_PAIRS])
-        worst = [(mistake, sample) for _, _, mistake, sample in sorted(self._worst, key=lambda one: -one[0])]
+        worst = [one[2:] for one in sorted(self._worst, key=lambda one: one[:2], reverse=True)]
         evaluation.mistakes = [mistake for mistake, _ in worst]
         return Result(evaluation, self._names, single, worst)
