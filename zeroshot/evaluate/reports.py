@@ -51,11 +51,13 @@ class Section:
 def check_folder(folder: Path) -> None:
     """Refuse, before any work is done, a folder in which a report would overwrite something."""
     if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder} is a file.", "Give a folder.", field="report")
+        raise OptionError(f"{folder} is a file.", "Name a new folder, or one with an earlier report.", field="report")
     others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
     if others:
         raise OptionError(
-            f"{folder} holds {others[0]}, which is no part of a report.", "Give a new folder.", field="report"
+            f"{folder} holds {others[0]}, which is no part of a report.",
+            "Name a new folder, or one with an earlier report.",
+            field="report",
         )
 
 
