@@ -20,8 +20,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from benchmarks.data import write_crops
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot.cli import main
 from zeroshot.service import bind
 from zeroshot.service.server import Server
 
@@ -70,37 +72,52 @@ def run(tmp_path: Path) -> Run:
     return run_program
 
 
-@pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the program in this process: for tests of what it answers, not of what a process does.
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the shipped photos with 20 parts of it."""
+    return write_crops(tmp_path_factory.mktemp("crops") / "crops", 20, seed=1)
 
-    It takes what ``run`` takes. A model is loaded once for all tests, which is most of the time a process takes.
-    """
-    import zeroshot.encoders
-    from zeroshot.cli import _SHOWN, main
 
-    def invoke_program(*arguments: object, stdin: bytes = b"", **variables: str) -> subprocess.CompletedProcess[str]:
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with monkeypatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
-            patch.chdir(tmp_path)
-            for name in set(os.environ) - set(environment(tmp_path)):
-                patch.delenv(name)
-            for name, value in environment(tmp_path / "home", **variables).items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["zeroshot", *map(str, arguments)])
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-            patch.setattr(zeroshot.encoders, "load_encoder", _load_encoder_once)
-            _SHOWN.clear()
-            try:
-                main()
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
-        return subprocess.CompletedProcess(list(map(str, arguments)), code, out.getvalue(), err.getvalue())
-
-    return invoke_program
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder that tests share, so that each image is encoded once."""
+    return tmp_path_factory.mktemp("home")
 
 
 _load_encoder_once = functools.cache(load_encoder)
+
+
+@pytest.fixture
+def invoke(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the program as ``run`` does, but in this process, and with the shared home.
+
+    For tests of what it answers, not of what a process does. Modules and models are loaded once for all tests, which is
+    most of the time that a process takes.
+    """
+
+    def run_here(
+        *arguments: object, stdin: bytes = b"", home: Path = home, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        words = list(map(str, arguments))
+        with monkeypatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            patch.setattr(os, "environ", environment(home, **variables))
+            patch.setattr(sys, "argv", ["zeroshot", *words])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr("zeroshot.encoders.load_encoder", _load_encoder_once)
+            patch.setattr("zeroshot.cli._SHOWN", set())
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run_here
+
+
+@pytest.fixture
+def run_here(invoke: Run, tmp_path: Path) -> Run:
+    """Run the program in this process, with a home of its own."""
+    return functools.partial(invoke, home=tmp_path / "home")
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from zeroshot.learning.examples import Examples, read_examples
 
 
 @pytest.fixture
-def run(invoke: Run) -> Run:
+def run(run_here: Run) -> Run:
     """The program, in this process."""
-    return invoke
+    return run_here
 
 
 def sample(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:

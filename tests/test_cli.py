@@ -22,9 +22,9 @@ TWO = ("--labels", "cat,dog")
 
 
 @pytest.fixture
-def run(invoke: Run) -> Run:
+def run(run_here: Run) -> Run:
     """The program, in this process."""
-    return invoke
+    return run_here
 
 
 def lines(finished: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:

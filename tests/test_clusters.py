@@ -22,9 +22,9 @@ from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
 
 
 @pytest.fixture
-def run(invoke: Run) -> Run:
+def run(run_here: Run) -> Run:
     """The program, in this process."""
-    return invoke
+    return run_here
 
 
 def planted(counts: tuple[int, ...], noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

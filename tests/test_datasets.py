@@ -392,10 +392,10 @@ def test_the_same_images_are_the_same_examples_for_evaluate_calibrate_and_fit(
 
 
 def test_every_command_takes_the_same_files_from_a_folder(
-    same_images: dict[str, Path], invoke: Program, tmp_path: Path
+    same_images: dict[str, Path], run_here: Program, tmp_path: Path
 ) -> None:
     def said(*arguments: object) -> str:
-        finished = invoke(*arguments)
+        finished = run_here(*arguments)
         assert finished.returncode == 0, finished.stderr
         assert not [name for name in JUNK if Path(name).name in finished.stdout + finished.stderr]
         assert finished.stderr == ""

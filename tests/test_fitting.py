@@ -30,9 +30,9 @@ ENCODER = {"model": "m", "fingerprint": "f" * 64}
 
 
 @pytest.fixture
-def run(invoke: Run) -> Run:
+def run(run_here: Run) -> Run:
     """The program, in this process."""
-    return invoke
+    return run_here
 
 
 def training_set(each: int, *, misled: float, noise: float = 0.7, seed: int = 0) -> TrainingSet:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import Run as RunProgram
-from tests.test_evaluate import NAMES, crops  # noqa: F401 - a fixture
+from tests.conftest import Run as Program
+from tests.test_evaluate import NAMES
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.datasets import open_dataset
 from zeroshot.errors import DatasetError, OptionError
@@ -89,10 +89,10 @@ def test_what_is_no_gain_is_not_claimed() -> None:
     assert gain.low <= gain.held_out[1] - gain.held_out[0] <= gain.high
 
 
-def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path) -> None:  # noqa: F811
-    cache = VectorCache(tmp_path)
+def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path, home: Path) -> None:
+    cache = VectorCache(home)
     labels = LabelSet("set", tuple(Label(name, descriptions=(f"{name} in a photo", "nothing")) for name in NAMES))
-    run = Run(classifier, open_dataset(str(crops), home=tmp_path), cache, labels, None, ScoringOptions(Mode.MULTICLASS))
+    run = Run(classifier, open_dataset(str(crops), home=home), cache, labels, None, ScoringOptions(Mode.MULTICLASS))
     embedded = embed_dataset(run, validation_fraction=0.5, seed=0)
     candidates = [*load_templates("simple").templates, "{}"]
     tuned = tune_templates(run, embedded, candidates, max_templates=3)
@@ -105,30 +105,47 @@ def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path
     assert all(
         set(label.descriptions) <= {f"{label.name} in a photo", "nothing"} for label in described.label_set.labels
     )
-    assert cache.encoded == 120
+    assert cache.found + cache.encoded == 120
     cache.close()
 
 
-def test_the_command_writes_what_it_chose(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_of_a_tree_the_leaves_are_told_apart(classifier: ZeroShotClassifier, crops: Path, home: Path) -> None:
+    parents = {"cat": "living being", "astronaut": "living being"}
+    leaves = tuple(Label(name, parent=parents.get(name), descriptions=(f"a photo of a {name}",)) for name in NAMES)
+    tree = LabelSet("tree", (Label("living being", descriptions=("a living being",)), *leaves))
+    cache = VectorCache(home)
+    run = Run(classifier, open_dataset(str(crops), home=home), cache, tree, options=ScoringOptions(Mode.MULTICLASS))
+    embedded = embed_dataset(run, validation_fraction=0.5, seed=0)
+    cache.close()
+    assert embedded.unusable == 0
+    assert np.bincount(embedded.right).tolist() == [20] * 6
+    tuned = tune_descriptions(run, embedded)
+    assert tuned.gain.validation[0] > 0.5
+    assert tuned.label_set is not None
+    assert tuned.label_set.names == tree.names
+    assert tuned.label_set.labels[0] == tree.labels[0]  # it is no answer, so its descriptions stay
+
+
+def test_the_command_writes_what_it_chose(invoke: Program, crops: Path, tmp_path: Path) -> None:
     (tmp_path / "crops").symlink_to(crops)
-    done = run("prompts", "tune", "crops", "--output", "mine.yaml", "--max-templates", 2)
+    done = invoke("prompts", "tune", "crops", "--output", "mine.yaml", "--max-templates", 2)
     assert done.returncode == 0, done.stderr
     assert "held out   60 pictures: " in done.stdout
     assert "over none" in done.stdout.splitlines()[-2]
     written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     assert written["name"] == "mine"
     assert 1 <= len(written["templates"]) <= 2
-    assert run("evaluate", "crops", "--templates", "mine.yaml").returncode == 0
-    assert "exists" in run("prompts", "tune", "crops", "--output", "mine.yaml").stderr
-    assert "has a description" in run("prompts", "tune", "crops", "--target", "descriptions").stderr
-    assert "Use templates or descriptions" in run("prompts", "tune", "crops", "--target", "words").stderr
+    assert invoke("evaluate", "crops", "--templates", "mine.yaml").returncode == 0
+    assert "exists" in invoke("prompts", "tune", "crops", "--output", "mine.yaml").stderr
+    assert "has a description" in invoke("prompts", "tune", "crops", "--target", "descriptions").stderr
+    assert "Use templates or descriptions" in invoke("prompts", "tune", "crops", "--target", "words").stderr
 
 
-def test_the_command_keeps_the_descriptions_that_help(run: RunProgram, crops: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_command_keeps_the_descriptions_that_help(invoke: Program, crops: Path, tmp_path: Path) -> None:
     (tmp_path / "crops").symlink_to(crops)
     entries = [{"name": name, "descriptions": [f"a photo of a {name}", "a grey wall"]} for name in NAMES]
     (tmp_path / "set.yaml").write_text(yaml.safe_dump({"name": "set", "labels": entries}))
-    done = run(
+    done = invoke(
         "prompts", "tune", "crops", "--target", "descriptions", "--label-set", "set.yaml", "--output", "out.yaml"
     )
     assert done.returncode == 0, done.stderr

@@ -57,16 +57,18 @@ def page(title: str, body: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, bars: int | None = None, kind: str = "") -> str:
-    """Write a table; the numbers of the column `bars`, from 0 to 1, are also drawn."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head) if any(head) else ""
-    if bars is not None:
-        top += "<th></th>"
-    lines = [f"<tr>{top}</tr>"] if top else []
-    for row in rows:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+    """Write a table; beside the column `bars`, of numbers from 0 to 1, those are drawn."""
+
+    def line(tag: str, row: Sequence[str], bar: str) -> str:
+        cells = [f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row]
         if bars is not None:
-            cells += f"<td class='bar'><i style='width:{100 * float(row[bars]):.1f}%'></i></td>"
-        lines.append(f"<tr>{cells}</tr>")
+            cells.insert(bars + 1, bar)
+        return f"<tr>{''.join(cells)}</tr>"
+
+    lines = [line("th", head, "<th></th>")] if any(head) else []
+    for row in rows:
+        width = 0.0 if bars is None else 100 * float(row[bars])
+        lines.append(line("td", row, f'<td class="bar"><i style="width:{width:.1f}%"></i></td>'))
     return f'<table class="{kind}">{"".join(lines)}</table>'
 
 
@@ -90,10 +92,10 @@ def sheet(figures: Sequence[str]) -> str:
 
 def plot(png: bytes, alt: str) -> str:
     """Show a PNG file in its own size."""
-    return f'<img class="plot" alt="{html.escape(alt)}" src="{data_uri(png, "image/png")}">'
+    return f'<img class="plot" alt="{html.escape(alt)}" src="{_data_uri(png, "image/png")}">'
 
 
-def data_uri(content: bytes, media_type: str) -> str:
+def _data_uri(content: bytes, media_type: str) -> str:
     """Write a file as a URI that holds it."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
@@ -103,4 +105,4 @@ def _thumbnail(source: ImageSource, limits: ImageLimits | None) -> str:
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
-    return data_uri(buffer.getvalue(), "image/jpeg")
+    return _data_uri(buffer.getvalue(), "image/jpeg")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
 from zeroshot.evaluate.records import TOP, MultiRecords, SingleRecords
 from zeroshot.labels import Hierarchy
@@ -57,10 +57,23 @@ class GroupFigures(BaseModel):
     accuracy: float = Field(description="Multilabel: micro-F1.")
 
 
-class SingleFigures(BaseModel):
-    """Of labels that exclude each other."""
+class Figures(BaseModel):
+    """Of labels of any kind."""
 
     pictures: int
+    labels: list[LabelFigures]
+    groups: list[GroupFigures]
+
+    @computed_field
+    def worst_gap(self) -> float | None:
+        """Between the best and the worst group's accuracy, where there are groups."""
+        figures = [group.accuracy for group in self.groups]
+        return max(figures) - min(figures) if len(figures) > 1 else None
+
+
+class SingleFigures(Figures):
+    """Of labels that exclude each other."""
+
     hits: int
     top_1: Interval
     top_5: float | None = Field(None, description="Where there are five labels or more.")
@@ -77,24 +90,17 @@ class SingleFigures(BaseModel):
     brier: float
     roc_auc: float | None = Field(None, description="Of two labels: the second against the first.")
     average_precision: float | None = Field(None, description="Of two labels: the second's.")
-    labels: list[LabelFigures]
-    groups: list[GroupFigures]
-    worst_gap: float | None = Field(None, description="Between the best and the worst group's accuracy.")
 
 
-class MultiFigures(BaseModel):
+class MultiFigures(Figures):
     """Of pictures that may have several labels."""
 
-    pictures: int
     mean_average_precision: Interval
     micro_f1: Interval
     macro_f1: Interval
     micro_precision: float
     micro_recall: float
     exact_match: float = Field(description="Share whose labels are all right and none too many.")
-    labels: list[LabelFigures]
-    groups: list[GroupFigures]
-    worst_gap: float | None = None
 
 
 class TreeFigures(BaseModel):
@@ -118,7 +124,6 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
     top_5 = (records.top == truth[:, None]).any(axis=1) if len(names) >= TOP else None
     answered = records.answered
     binary = _binary(records) if len(names) == 2 else {}
-    groups = _groups(records.groups, lambda rows: float(hits[rows].mean()))
     draws = [
         (float(hits[rows].mean()), *_macro(truth[rows], prediction[rows], len(names)))
         for rows in resamples(len(truth), _draws(len(truth)))
@@ -141,8 +146,7 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
         nll=float(-log_likelihoods(records.likelihood).mean()),
         brier=float(records.brier.mean()),
         labels=_label_figures(names, (precision, recall, f1, support)),
-        groups=groups,
-        worst_gap=_gap(groups),
+        groups=_groups(records.groups, lambda rows: float(hits[rows].mean())),
         **binary,
     )
 
@@ -166,7 +170,6 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
     for rows in resamples(len(truth), _draws(len(truth)) // 10):
         drawn = ranked.average_precisions(np.bincount(rows, minlength=len(truth)))
         maps.append(float(np.mean(list(drawn.values()))) if drawn else 0.0)
-    groups = _groups(records.groups, lambda rows: _f1(truth[rows], chosen[rows])[0])
     return MultiFigures(
         pictures=len(truth),
         mean_average_precision=_interval(float(np.mean(list(areas.values()))), maps),
@@ -176,8 +179,7 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
         micro_recall=float(micro[1]),
         exact_match=float((truth == chosen).all(axis=1).mean()),
         labels=_label_figures(names, (precision, recall, f1, support), areas),
-        groups=groups,
-        worst_gap=_gap(groups),
+        groups=_groups(records.groups, lambda rows: _f1(truth[rows], chosen[rows])[0]),
     )
 
 
@@ -300,15 +302,11 @@ def _interval(value: float, draws: Sequence[float]) -> Interval:
 
 
 def _groups(groups: Sequence[str | None], figure: Callable[[IntArray], float]) -> list[GroupFigures]:
-    names = sorted({one for one in groups if one is not None})
-    found = np.array([one if one is not None else "" for one in groups], dtype=object)
-    result = []
-    for name in names:
-        rows = np.flatnonzero(found == name)
-        result.append(GroupFigures(group=name, pictures=len(rows), accuracy=figure(rows)))
-    return result
-
-
-def _gap(groups: Sequence[GroupFigures]) -> float | None:
-    figures = [group.accuracy for group in groups]
-    return max(figures) - min(figures) if len(figures) > 1 else None
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(groups):
+        if name is not None:
+            rows_of.setdefault(name, []).append(row)
+    return [
+        GroupFigures(group=name, pictures=len(rows), accuracy=figure(np.array(rows)))
+        for name, rows in sorted(rows_of.items())
+    ]

@@ -51,11 +51,13 @@ class Section:
 def check_folder(folder: Path) -> None:
     """Refuse, before any work is done, a folder in which a report would overwrite something."""
     if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder} is a file.", "Give a folder.", field="report")
+        raise OptionError(f"{folder} is a file.", "Name a new folder, or one with an earlier report.", field="report")
     others = [path.name for path in folder.iterdir() if path.name not in FILES] if folder.is_dir() else []
     if others:
         raise OptionError(
-            f"{folder} holds {others[0]}, which is no part of a report.", "Give a new folder.", field="report"
+            f"{folder} holds {others[0]}, which is no part of a report.",
+            "Name a new folder, or one with an earlier report.",
+            field="report",
         )
 
 
@@ -129,8 +131,8 @@ def to_sections(result: Result, limits: ImageLimits | None) -> Iterator[Section]
         panel = ("all answers", np.clip(result.records.confidence, 0, 1), result.records.hits)
         diagram = html_page.plot(reliability_diagram([panel]), "reliability diagram")
         yield Section("How often answers of each confidence are right", figure=diagram)
-    if found.labels:
-        ranked = sorted(found.labels, key=lambda one: (-one.f1, one.label))
+    if found.figures is not None:
+        ranked = sorted(found.figures.labels, key=lambda one: (-one.f1, one.label))
         rows = [(one.label, f"{one.pictures:,}", *_three(one.precision, one.recall, one.f1)) for one in ranked]
         yield Section("Labels", Table(("label", "pictures", "precision", "recall", "F1"), rows, bars=4))
     if found.confusion is not None:
@@ -139,8 +141,8 @@ def to_sections(result: Result, limits: ImageLimits | None) -> Iterator[Section]
         if wrong := found.confusion.wrong[:_CONFUSIONS]:
             rows = [(right, answer, f"{count:,}") for right, answer, count in wrong]
             yield Section("Most frequent confusions", Table(("right", "answer", "pictures"), rows))
-    if found.groups:
-        rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in found.groups]
+    if found.figures is not None and found.figures.groups:
+        rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in found.figures.groups]
         yield Section("Groups", Table(("group", "pictures", "accuracy"), rows))
     if found.robustness:
         rows = [
@@ -230,10 +232,10 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
     if (retrieval := found.retrieval) is not None:
         for what, figures in (("picture by caption", retrieval.text_to_image), ("caption", retrieval.image_to_text)):
             rows.append((what, ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
-    if found.worst_gap is not None:
-        low, high = min(found.groups, key=lambda one: one.accuracy), max(found.groups, key=lambda one: one.accuracy)
-        gap = f"{found.worst_gap:.4f} ({low.group} {low.accuracy:.4f}, {high.group} {high.accuracy:.4f})"
-        rows.append(("worst gap between groups", gap))
+    if found.figures is not None and found.figures.worst_gap is not None:
+        ranked = sorted(found.figures.groups, key=lambda one: one.accuracy)
+        ends = ", ".join(f"{one.group} {one.accuracy:.4f}" for one in (ranked[0], ranked[-1]))
+        rows.append(("worst gap between groups", f"{found.figures.worst_gap:.4f} ({ends})"))
     if (check := found.published) is not None:
         published = f"published {check.published:.4f} (+-{check.tolerance:.4f}; {check.source})"
         verdict = "as published" if check.agrees else "NOT as published"

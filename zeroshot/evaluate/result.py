@@ -12,8 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.datasets import Dataset, Problem, Sample
-from zeroshot.encoders import Encoder
-from zeroshot.evaluate.metrics import GroupFigures, LabelFigures, MultiFigures, SingleFigures, TreeFigures
+from zeroshot.evaluate.metrics import Figures, MultiFigures, SingleFigures, TreeFigures
 from zeroshot.evaluate.records import MultiRecords, SingleRecords
 from zeroshot.evaluate.retrieval import RetrievalFigures
 from zeroshot.labels import Mode
@@ -53,26 +52,15 @@ class DatasetFacts(BaseModel):
 
 
 class ModelFacts(BaseModel):
-    """What was evaluated."""
+    """What was evaluated: an encoder."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = ConfigDict(from_attributes=True)
 
     spec: str
     fingerprint: str
     dim: int
     logit_scale: float
     logit_bias: float | None
-
-    @classmethod
-    def of(cls, encoder: Encoder) -> ModelFacts:
-        """Describe an encoder."""
-        return cls(
-            spec=encoder.spec,
-            fingerprint=encoder.fingerprint,
-            dim=encoder.dim,
-            logit_scale=encoder.logit_scale,
-            logit_bias=encoder.logit_bias,
-        )
 
 
 class ScoringFacts(BaseModel):
@@ -184,22 +172,9 @@ class Evaluation(BaseModel):
     predictions_sha256: str | None = Field(None, description="Of predictions.csv beside this file.")
 
     @property
-    def labels(self) -> list[LabelFigures]:
-        """Each label's figures, whichever kind they are."""
-        figures = self.single or self.multi
-        return [] if figures is None else figures.labels
-
-    @property
-    def groups(self) -> list[GroupFigures]:
-        """Each group's figures, whichever kind they are."""
-        figures = self.single or self.multi
-        return [] if figures is None else figures.groups
-
-    @property
-    def worst_gap(self) -> float | None:
-        """Between the best and the worst group, where there are groups."""
-        figures = self.single or self.multi
-        return None if figures is None else figures.worst_gap
+    def figures(self) -> Figures | None:
+        """Those of labels, whether they exclude each other or not."""
+        return self.single or self.multi
 
     @property
     def accuracy(self) -> float:

@@ -210,7 +210,7 @@ class Run:
         done, seconds = tally.count + len(tally.problems), time.monotonic() - start
         evaluation = Evaluation(
             dataset=DatasetFacts.of(self.dataset, tally.count, tally.problems, tally.unknown),
-            model=ModelFacts.of(self.classifier.encoder),
+            model=ModelFacts.model_validate(self.classifier.encoder),
             scoring=self._scoring_facts(),
             run=RunFacts.of(done, seconds, self.cache.encoded - encoded),
         )
@@ -262,7 +262,7 @@ class Run:
         figures = measure_retrieval(np.stack(vectors), np.concatenate(texts), np.array(captioned, dtype=np.int64))
         evaluation = Evaluation(
             dataset=DatasetFacts.of(self.dataset, len(vectors), problems, {}),
-            model=ModelFacts.of(self.classifier.encoder),
+            model=ModelFacts.model_validate(self.classifier.encoder),
             run=RunFacts.of(len(vectors) + len(problems), time.monotonic() - start, self.cache.encoded - encoded),
             retrieval=figures,
         )
@@ -395,6 +395,6 @@ class _Tally:
         )
         pairs = [(self._names[t], self._names[p], count) for t, p, count in confusion(single.truth, single.prediction)]
         evaluation.confusion = Confusion(pairs=pairs[:_PAIRS])
-        worst = [(mistake, sample) for _, _, mistake, sample in sorted(self._worst, key=lambda one: -one[0])]
+        worst = [one[2:] for one in sorted(self._worst, key=lambda one: one[:2], reverse=True)]
         evaluation.mistakes = [mistake for mistake, _ in worst]
         return Result(evaluation, self._names, single, worst)

@@ -239,7 +239,7 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
 
 
 def fit_temperature(logits: Scores, right: IntArray) -> float:
-    """Find the temperature, from 0.01 to 100, under which the right labels are likeliest: logits (n, k), labels (n,)."""
+    """Find the temperature, from 0.01 to 100, under which the right labels (n,) of logits (n, k) are likeliest."""
     if not np.isfinite(logits).all():
         raise LearningError(
             "There are logits that are not finite.",
