@@ -22,7 +22,7 @@ from benchmarks.tiny_accuracy import ANIMALS, FOOD, MAMMALS, TOP
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import LabelSetStore, parse_labels
-from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.learning.calibrate import fit_temperature, fit_thresholds, measure
 from zeroshot.scoring import ScoringOptions, softmax
 
 _AT_LEAST = 8  # pictures of a top-level category

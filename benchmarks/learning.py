@@ -20,9 +20,9 @@ from benchmarks.results import Results
 from zeroshot import LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import parse_labels
-from zeroshot.learning.clusters import centroid_head, cluster_pictures, suggest_names
-from zeroshot.learning.fitting import fit_head
-from zeroshot.learning.probe import Lesson
+from zeroshot.learning.cluster import centroid_head, cluster_pictures, suggest_names
+from zeroshot.learning.fit import fit_head
+from zeroshot.learning.probe import TrainingSet
 
 _AT_LEAST = 8  # pictures of a top-level category
 _DRAWS = 20
@@ -65,11 +65,11 @@ def few_shot(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
             )
             rest = chance.permutation(np.setdiff1d(np.arange(len(right)), taught))
             pool, tested = rest[::2], rest[1::2]
-            lesson = Lesson(matrix, encoder.logit_scale, vectors[taught], right[taught], np.ones(len(taught)))
-            text = lesson.text_logits(vectors)
+            training = TrainingSet(matrix, encoder.logit_scale, vectors[taught], right[taught], np.ones(len(taught)))
+            text = training.text_logits(vectors)
             line = []
             for unlabelled, asked in ((None, rest), (None, tested), (vectors[pool], tested)):
-                fit = fit_head(lesson, names, model="", fingerprint="", unlabelled=unlabelled)
+                fit = fit_head(training, names, model="", fingerprint="", unlabelled=unlabelled)
                 added = fit.head.logits(vectors[asked], names) if fit.is_gain else 0.0
                 line += [
                     (logits.argmax(axis=1) == right[asked]).mean() for logits in (text[asked], text[asked] + added)
@@ -133,7 +133,7 @@ def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
                 continue
             label_set = LabelSet("clusters", parse_labels(labels))
             fitted = replace(
-                head, fingerprint=classifier.encoder.fingerprint, labels=tuple(labels), owners=owners,
+                head, fingerprint=classifier.encoder.fingerprint, labels=tuple(labels), key_labels=owners,
                 weights=head.weights[: len(labels)],
             )  # fmt: skip
             scorer = classifier.scorer(replace(label_set, heads=(fitted,)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import httpx
@@ -17,8 +20,10 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from benchmarks.data import write_crops
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
+from zeroshot.cli import main
 from zeroshot.service import bind
 from zeroshot.service.server import Server
 
@@ -65,6 +70,54 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run_program
+
+
+@pytest.fixture(scope="session")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each of the shipped photos with 20 parts of it."""
+    return write_crops(tmp_path_factory.mktemp("crops") / "crops", 20, seed=1)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder that tests share, so that each image is encoded once."""
+    return tmp_path_factory.mktemp("home")
+
+
+_load_encoder_once = functools.cache(load_encoder)
+
+
+@pytest.fixture
+def invoke(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the program as ``run`` does, but in this process, and with the shared home.
+
+    For tests of what it answers, not of what a process does. Modules and models are loaded once for all tests, which is
+    most of the time that a process takes.
+    """
+
+    def run_here(
+        *arguments: object, stdin: bytes = b"", home: Path = home, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        words = list(map(str, arguments))
+        with monkeypatch.context() as patch, warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(tmp_path)
+            patch.setattr(os, "environ", environment(home, **variables))
+            patch.setattr(sys, "argv", ["zeroshot", *words])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr("zeroshot.encoders.load_encoder", _load_encoder_once)
+            patch.setattr("zeroshot.cli._SHOWN", set())
+            with pytest.raises(SystemExit) as ended:
+                main()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    return run_here
+
+
+@pytest.fixture
+def run_here(invoke: Run, tmp_path: Path) -> Run:
+    """Run the program in this process, with a home of its own."""
+    return functools.partial(invoke, home=tmp_path / "home")
 
 
 @contextmanager

@@ -13,13 +13,21 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
 
 from tests.conftest import Run
-from tests.pictures import seven_photos
+from tests.pictures import PHOTOS, seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
+from zeroshot.datasets import open_dataset
 from zeroshot.errors import LearningError, OptionError
-from zeroshot.labels import LabelSetStore, parse_labels
-from zeroshot.learning.calibration import fit_temperature, fit_thresholds, measure
+from zeroshot.labels import LabelSetStore, Mode, parse_labels
+from zeroshot.learning import Quality, ThresholdQuality, calibrate
+from zeroshot.learning.calibrate import fit_temperature, fit_thresholds, measure
 from zeroshot.learning.diagram import reliability_diagram
-from zeroshot.learning.examples import read_examples
+from zeroshot.learning.examples import Examples, read_examples
+
+
+@pytest.fixture
+def run(run_here: Run) -> Run:
+    """The program, in this process."""
+    return run_here
 
 
 def sample(count: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +45,11 @@ def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> N
     assert found == pytest.approx(temperature, rel=0.05)
     likelihood = lambda t: log_softmax(logits / t, axis=1)[np.arange(len(right)), right].mean()  # noqa: E731
     assert likelihood(found) > max(likelihood(found * 1.01), likelihood(found / 1.01))
+
+
+def test_where_three_of_four_are_right_the_temperature_is_in_closed_form() -> None:
+    logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]])
+    assert fit_temperature(logits, np.array([0, 1, 0, 0])) == pytest.approx(4 / np.log(3))
 
 
 def test_the_figures_are_scikit_learns() -> None:
@@ -111,25 +124,24 @@ def labelled(tmp_path: Path) -> Path:
 def test_labelled_pictures_are_read_and_bad_ones_named(
     classifier: ZeroShotClassifier, labelled: Path, tmp_path: Path
 ) -> None:
-    label_set = LabelSet("s", parse_labels(["animal", "cat", "vehicle", "thing"]))
-    found = read_examples(labelled, label_set, classifier)
+    def read(source: Path, labels: list[str]) -> Examples:
+        return read_examples(
+            open_dataset(str(source)), LabelSet("s", parse_labels(labels)), classifier, exclusive=False
+        )
+
+    names = ["animal", "cat", "vehicle", "thing"]
+    found = read(labelled, names)
     assert found.right.sum(axis=0).tolist() == [1, 1, 2, 4]
     assert found.vectors.shape == (7, classifier.encoder.dim)
     with labelled.open("a") as file:
         file.write("missing.jpg,thing\n")
-    again = read_examples(labelled, label_set, classifier)
-    assert (len(again.paths), [Path(path).name for path, _ in again.unreadable]) == (7, ["missing.jpg"])
-    few = LabelSet("few", parse_labels(["animal", "thing"]))
-    with pytest.raises(LearningError, match="labels that few has not: 'cat', 'vehicle'"):
-        read_examples(labelled, few, classifier)
-    (tmp_path / "columns.csv").write_text("path,label\n")
-    with pytest.raises(LearningError, match="no column 'file'"):
-        read_examples(tmp_path / "columns.csv", few, classifier)
-    (tmp_path / "folder" / "animal").mkdir(parents=True)
-    with pytest.raises(LearningError, match="no picture that can be used"):
-        read_examples(tmp_path / "folder", few, classifier)
-    with pytest.raises(LearningError, match="cannot be read"):
-        read_examples(tmp_path / "nope.csv", few, classifier)
+    again = read(labelled, names)
+    assert (len(again.keys), [Path(one.key).name for one in again.problems]) == (7, ["missing.jpg"])
+    with pytest.raises(LearningError, match="labels that s has not: 'cat', 'vehicle'"):
+        read(labelled, ["animal", "thing"])
+    (tmp_path / "nothing.csv").write_text("file,label\nnothing.jpg,cat\n")
+    with pytest.raises(LearningError, match=r"no image that can be used: .*nothing.jpg does not exist"):
+        read(tmp_path / "nothing.csv", names)
 
 
 def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, labelled: Path, tmp_path: Path) -> None:
@@ -150,7 +162,7 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     assert store.get("s@1").calibrations == ()
     zeroshot("labels", "set", "s", "--mode", "multiclass")
     wished = zeroshot("calibrate", "--label-set", "s", "--data", labelled, "--precision", "0.9", code=2)
-    assert "--precision is for labels on their own" in wished
+    assert "precision=0.9 is for labels on their own" in wished
     assert "has the labels 'animal', 'cat'" in zeroshot("calibrate", "--label-set", "s", "--data", labelled, code=2)
     folders = tmp_path / "folders"
     for name, photo in seven_photos(tmp_path).items():
@@ -163,11 +175,33 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     cat = folders / "cat" / "chelsea.png"
     warm = zeroshot("classify", cat, "--label-set", "s", "--json")
     assert warm != zeroshot("classify", cat, "--label-set", f"s@{newest.version - 1}", "--json")
-    one = tmp_path / "one"
-    (one / "cat").mkdir(parents=True)
-    (one / "cat" / "cat.png").write_bytes(cat.read_bytes())
+    one = tmp_path / "one.csv"
+    one.write_text(f"file,label\n{cat},cat\n")
     assert "show 1 of the labels" in zeroshot("calibrate", "--label-set", "s", "--data", one, code=2)
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    assert "has 1 folders" in zeroshot("calibrate", "--label-set", "s", "--data", tmp_path / "one", code=2)
     assert store.get("s").version == newest.version
+
+
+def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassifier, labelled: Path) -> None:
+    dataset = open_dataset(str(labelled))
+    plain = LabelSet("s", parse_labels(["animal", "cat", "vehicle", "thing"]), mode=Mode.MULTILABEL)
+    fitted, report = calibrate(dataset, plain, classifier)
+    assert plain.calibrations == ()
+    assert fitted.calibrations == (report.calibration,)
+    assert report.summary == "4 thresholds"
+    assert isinstance(report.before, ThresholdQuality)
+    with labelled.open("a") as file:
+        file.write(f"{PHOTOS / 'cat.jpg'},\n")  # none of the labels
+    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.pictures == 8
+    lines = [line for line in labelled.read_text().splitlines() if "|" not in line]
+    labelled.write_text("\n".join(lines))
+    single = LabelSet("s", parse_labels(["vehicle", "thing"]))
+    fitted, report = calibrate(open_dataset(str(labelled)), single, classifier)
+    assert fitted.calibrations[0].temperature == report.calibration.temperature != 1.0
+    assert isinstance(report.before, Quality)
+    assert report.before.pictures == 6
+    assert [one.reason for one in report.problems] == ["It has no label."]
 
 
 def test_the_diagram_shows_both_readings(run: Run, labelled: Path, tmp_path: Path) -> None:

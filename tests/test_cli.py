@@ -15,10 +15,16 @@ import pytest
 import zeroshot
 from tests.conftest import Run, environment
 from tests.pictures import BAD, CATS, ODD, PHOTOS
-from zeroshot.cli.inputs import PROGRESS_FROM
+from zeroshot.cli.rendering import PROGRESS_FROM
 
 CAT = PHOTOS / "cat.jpg"
 TWO = ("--labels", "cat,dog")
+
+
+@pytest.fixture
+def run(run_here: Run) -> Run:
+    """The program, in this process."""
+    return run_here
 
 
 def lines(finished: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
@@ -267,7 +273,7 @@ def test_a_gallery_is_moved_compacted_and_shown(run: Run, tmp_path: Path) -> Non
     queries = ("search", "cat", "--plus", "0.5:coffee", "--minus", "2:rocket", "--top", 3, "--json", "--gallery")
     assert lines(run(*queries, "g")) == lines(run(*queries, "h"))
     assert len(lines(run(*queries, "h"))) == 3
-    assert "bytes before" in run("gallery", "compact", "h", "--storage", "int8").stdout
+    assert "bytes before" in run("gallery", "compact", "h", "--quantization", "int8").stdout
     described = run("gallery", "info", "h").stdout
     assert "int8" in described
     assert lines(run(*queries, "g")) == lines(run(*queries, "h"))
@@ -276,7 +282,7 @@ def test_a_gallery_is_moved_compacted_and_shown(run: Run, tmp_path: Path) -> Non
     assert lines(run("gallery", "duplicates", "g", "--json")) == [
         {"ids": [str(PHOTOS / "cat.jpg"), str(tmp_path / "copy.jpg")]}
     ]
-    shown = run("search", "cat", "--gallery", "g", "--sheet", "sheet.html")
+    shown = run("search", "cat", "--gallery", "g", "--html", "sheet.html")
     assert "sheet.html" in shown.stderr
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("data:image/jpeg") == 7
@@ -296,10 +302,10 @@ def test_gallery_commands_name_what_is_wrong(run: Run) -> None:
         (("gallery", "delete", "other", "--yes"), "There is no gallery"),
         (("gallery", "export", "g", PHOTOS), "not empty"),
         (("gallery", "import", "g", PHOTOS), "has no img_emb"),
-        (("gallery", "compact", "g", "--storage", "int4"), "'int4'"),
+        (("gallery", "compact", "g", "--quantization", "int4"), "'int4'"),
         (("gallery", "duplicates", "g", "--min-similarity", 2), "min_similarity=2"),
         (("search", "x", "--minus=-1:y", "--gallery", "g"), "out of range"),
-        (("search", "x", "--gallery", "g", "--sheet", "/nowhere/x.html"), "cannot be written"),
+        (("search", "x", "--gallery", "g", "--html", "/nowhere/x.html"), "cannot be written"),
     ):
         finished = run(*arguments)
         assert finished.returncode == 2, arguments

@@ -14,9 +14,17 @@ from sklearn.metrics import normalized_mutual_info_score
 from tests.conftest import Run
 from tests.pictures import seven_photos
 from tests.vectors import clustered
+from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import DefinitionError, LearningError, OptionError
-from zeroshot.labels import load_label_set
-from zeroshot.learning.clusters import Clusters, cluster_pictures, suggest_names
+from zeroshot.labels import load_label_set, parse_labels
+from zeroshot.learning import cluster
+from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
+
+
+@pytest.fixture
+def run(run_here: Run) -> Run:
+    """The program, in this process."""
+    return run_here
 
 
 def planted(counts: tuple[int, ...], noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -76,8 +84,8 @@ def test_names_are_the_vocabularys_nearest() -> None:
         ({"count": 30}, OptionError, "count=30 is not from 2"),
         ({"method": "magic"}, OptionError, "no method 'magic'"),
         ({"method": "hdbscan", "count": 3}, OptionError, "finds the number of clusters itself"),
-        ({"method": "hdbscan", "smallest": 99}, OptionError, "smallest=99"),
-        ({"method": "hdbscan", "smallest": 25}, LearningError, "No pictures lie closer together"),
+        ({"method": "hdbscan", "min_cluster_size": 99}, OptionError, "min_cluster_size=99"),
+        ({"method": "hdbscan", "min_cluster_size": 25}, LearningError, "No pictures lie closer together"),
     ],
 )
 def test_what_cannot_be_grouped_is_refused(options: dict[str, object], error: type[Exception], message: str) -> None:
@@ -147,10 +155,25 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
         '["moggy"]', '["machine"]',
     ]  # fmt: skip
     assert "zeroshot labels" not in zeroshot("labels", "export", "found", "again.yaml")
-    assert load_label_set(tmp_path / "again.yaml").heads[0].made_of == load_label_set(file).heads[0].made_of
-    assert "holds no picture" in zeroshot("cluster", tmp_path / "found.csv", "--out", "x.yaml", code=2)
+    assert load_label_set(tmp_path / "again.yaml").heads[0].summary == load_label_set(file).heads[0].summary
+    unusable = zeroshot("cluster", tmp_path / "found.csv", "--out", "x.yaml", code=2)
+    assert "There is no image that can be used" in unusable
+    assert unusable.count("found.csv") == 1
     assert "not a YAML file" in zeroshot("cluster", crops, "--out", "x.npz", code=2)
     assert not list(tmp_path.glob("x.*"))
+
+
+def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassifier, crops: Path) -> None:
+    images = [str(path) for path in sorted(crops.iterdir())]
+    words = LabelSet("words", parse_labels(["cat", "rocket"]))
+    label_set, report = cluster([b"no image", *images], words, classifier, count=4)
+    assert report.used == list(range(1, 31))
+    assert [one.key for one in report.problems] == ["<8 bytes>"]
+    assert label_set.names == report.names
+    assert len(set(report.names)) == 4  # a name for each group, though there are two words
+    assert {"cat", "rocket"} < set(report.names)
+    answers = classifier.classify(images, label_set)
+    assert [one.label for one in answers] == [report.names[number] for number in report.clusters.members]
 
 
 def test_a_mistake_in_the_names_is_shown_with_its_line(run: Run, crops: Path, tmp_path: Path) -> None:

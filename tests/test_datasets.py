@@ -19,11 +19,15 @@ from PIL import Image
 from pyarrow import parquet
 from sklearn.datasets import load_digits
 
+from tests.conftest import Run as Program
 from tests.pictures import PHOTOS
-from zeroshot import load_label_set
+from zeroshot import LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.datasets import Dataset, Problem, Sample, dataset_names, open_dataset
 from zeroshot.errors import DatasetError, MissingDependency
+from zeroshot.evaluate import Run, VectorCache, evaluate_dataset
 from zeroshot.images import load
+from zeroshot.labels import parse_labels
+from zeroshot.learning import calibrate, fit
 
 CAT, COFFEE, ROCKET = (PHOTOS / f"{name}.jpg" for name in ("cat", "coffee", "rocket"))
 
@@ -153,6 +157,21 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, content: str | b
     table.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DatasetError, match=said):
         opened(table)
+
+
+def test_json_lines_are_read_as_csv_is_lists_included(tmp_path: Path) -> None:
+    table = tmp_path / "t.jsonl"
+    table.write_text('{"file": "a.jpg", "label": ["cat", "pet"]}\n\n{"file": "b.jpg", "label": "dog", "group": 1}\n')
+    assert [(one.labels, one.group) for one in samples(opened(table))] == [(("cat", "pet"), None), (("dog",), "1")]
+    for content in ("{", "[1]", '"file"'):
+        table.write_text(content)
+        with pytest.raises(DatasetError, match="cannot be read"):
+            opened(table)
+
+
+def test_a_row_without_a_label_has_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\na.jpg,cat|pet\nb.jpg,\n")
+    assert [one.labels for one in samples(opened(tmp_path / "t.csv"))] == [("cat", "pet"), ()]
 
 
 def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -314,6 +333,88 @@ def test_hugging_faces_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         opened(f"hf:{tmp_path / 'elsewhere'}", split="test")
 
 
+KINDS = ("folder", "csv", "jsonl", "parquet", "shards")
+NAMES = ("a motorcycle", "cat", "flower", "rocket")
+JUNK = ("Thumbs.db", ".DS_Store", "desktop.ini", ".hidden.jpg", ".thumbnails/small.jpg", "notes.txt")
+
+
+@pytest.fixture(scope="module")
+def same_images(tmp_path_factory: pytest.TempPathFactory, photos: dict[str, Path]) -> dict[str, Path]:
+    """The same sixteen labelled images as each kind of dataset; the folder has other files in it, too."""
+    root = tmp_path_factory.mktemp("same")
+    files, parts = [], {}
+    for label in NAMES:
+        image = Image.open(photos[label]).convert("RGB")
+        side = min(image.size)
+        for number in range(4):
+            file = root / "folder" / label / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.crop((20 * number, 0, 20 * number + side // (1 + number), side)).resize((64, 64)).save(file)
+            parts |= {f"{len(files)}.png": file.read_bytes(), f"{len(files)}.cls": str(NAMES.index(label)).encode()}
+            files.append((file, label))
+        add_junk(file.parent)
+    rows = [{"image": str(file), "species": label} for file, label in files]
+    lines = "\n".join(f"{row['image']},{row['species']}" for row in rows)
+    (root / "csv.csv").write_text(f"image,species\n{lines}\n")
+    (root / "jsonl.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parquet.write_table(pa.Table.from_pylist(rows), root / "parquet.parquet")
+    (root / "shards" / "test").mkdir(parents=True)
+    (root / "shards" / "classnames.txt").write_text("\n".join(NAMES))
+    (root / "shards" / "test" / "nshards.txt").write_text("1")
+    write_shard(root / "shards" / "test" / "0.tar", parts)
+    return {kind: next(root.glob(f"{kind}*")) for kind in KINDS}
+
+
+def add_junk(folder: Path) -> None:
+    """What systems and people leave in folders of images."""
+    (folder / ".thumbnails").mkdir()
+    for name in JUNK:
+        (folder / name).write_bytes(b"not an image")
+
+
+def test_the_same_images_are_the_same_examples_for_evaluate_calibrate_and_fit(
+    same_images: dict[str, Path], classifier: ZeroShotClassifier, tmp_path: Path
+) -> None:
+    label_set = LabelSet("s", parse_labels(NAMES))
+    found = {}
+    for kind, source in same_images.items():
+        dataset = opened(source, columns={"file": "image", "label": "species"})
+        evaluated = evaluate_dataset(Run(classifier, dataset, VectorCache(tmp_path), labels=label_set)).evaluation
+        calibrated, fitted = (learn(dataset, label_set, classifier)[1] for learn in (calibrate, fit))
+        assert (evaluated.dataset.problems, calibrated.problems, fitted.problems) == ([], (), ())
+        counts = (evaluated.dataset.pictures, calibrated.calibration.pictures, fitted.calibration.pictures)
+        assert counts == (16, 16, 16)
+        assert calibrate(dataset, label_set, classifier, limit=7)[1].calibration.pictures == 7
+        temperatures = (calibrated.calibration.temperature, fitted.calibration.temperature)
+        found[kind] = (evaluated.single, temperatures, calibrated.after, fitted.head.measured)
+    for kind in KINDS:
+        assert found[kind] == found["folder"], kind
+
+
+def test_every_command_takes_the_same_files_from_a_folder(
+    same_images: dict[str, Path], run_here: Program, tmp_path: Path
+) -> None:
+    def said(*arguments: object) -> str:
+        finished = run_here(*arguments)
+        assert finished.returncode == 0, finished.stderr
+        assert not [name for name in JUNK if Path(name).name in finished.stdout + finished.stderr]
+        assert finished.stderr == ""
+        return finished.stdout
+
+    folder = same_images["folder"]
+    said("labels", "create", "s", "--labels", ",".join(NAMES))
+    assert len(said("classify", folder, "--label-set", "s", "--json").splitlines()) == 16
+    assert "pictures 16" in " ".join(said("evaluate", folder, "--label-set", "s").split())
+    assert "16 pictures" in said("calibrate", "--label-set", "s", "--data", folder)
+    fitted = said("fit", "--label-set", "s", "--data", folder, "--unlabelled", folder, "--pseudo-labels", "p.csv")
+    assert "16 pictures" in fitted
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 17
+    said("cluster", folder, "--count", 4, "--vocabulary", "s")
+    assert len((tmp_path / "clusters.csv").read_text().splitlines()) == 17
+    assert "16 added" in said("index", folder, "--gallery", "g")
+    assert len(said("search", "cat", "--gallery", "g", "--top", 99, "--json").splitlines()) == 16
+
+
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"'cifra10' is no folder.*cifar10"):
         opened("cifra10")
@@ -321,7 +422,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         opened(tmp_path)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with pytest.raises(DatasetError, match="are empty"):
+    with pytest.raises(DatasetError, match="hold no images"):
         opened(tmp_path)
     with pytest.raises(DatasetError, match="There is no file"):
         opened(tmp_path / "t.csv")

@@ -74,7 +74,8 @@ def test_what_labelled_pictures_add_is_told_apart_from_the_text(classifier: Zero
     dim = classifier.encoder.dim
     head = Head(
         model="tiny", fingerprint=classifier.encoder.fingerprint, labels=("dog",),
-        weights=np.full((1, dim), 0.01, np.float32), keys=np.empty((0, dim), np.float32), owners=np.empty(0, np.int64),
+        weights=np.full((1, dim), 0.01, np.float32), keys=np.empty((0, dim), np.float32),
+        key_labels=np.empty(0, np.int64),
     )  # fmt: skip
     why = explain(classifier, PHOTOS / "cat.jpg", LabelSet("s", parse_labels(["cat", "dog"]), heads=(head,)))
     vector = classifier.encoder.encode_images([Image.open(PHOTOS / "cat.jpg").convert("RGB")])[0]

@@ -28,6 +28,7 @@ from zeroshot.errors import (
     LabelSetExists,
     LabelSetNotFound,
     LabelSetRefused,
+    OutputExists,
 )
 from zeroshot.labels import (
     Calibration,
@@ -93,7 +94,7 @@ def test_everything_a_set_says_is_kept_and_survives_a_file(store: LabelSetStore,
     paths[0].write_bytes(paths[0].read_bytes()[:-1])
     with pytest.raises(DefinitionError, match="is not the file"):
         load_label_set(tmp_path / "full.yaml")
-    with pytest.raises(LabelSetRefused, match="exists"):
+    with pytest.raises(OutputExists, match="exists"):
         export_label_set(stored, tmp_path / "full.yaml")
 
 
@@ -115,8 +116,8 @@ def test_every_change_makes_a_version_and_every_version_can_be_had_again(pets: L
 def test_what_was_learnt_is_replaced_for_its_encoder_alone(store: LabelSetStore) -> None:
     store.create(FULL)
     other = Calibration(model="o", fingerprint="0" * 64)
-    store.update("full", lambda old: old.with_learnt(other.fingerprint, other, None), what="calibrated")
-    newest = store.update("full", lambda old: old.with_learnt("f" * 64, None, None), what="forgotten")
+    store.update("full", lambda old: old.with_fitted(other.fingerprint, other, None), what="calibrated")
+    newest = store.update("full", lambda old: old.with_fitted("f" * 64, None, None), what="forgotten")
     assert (newest.calibrations, newest.heads) == ((other,), ())
     assert len(store.get("full@2").calibrations) == 2
     assert store.get("full@1").head_for("f" * 64) is not None
@@ -240,7 +241,7 @@ def test_a_head_changes_the_answer_and_new_labels_keep_their_text(classifier: Ze
         np.empty(0, int),
     )
     plain = LabelSet("pets", parse_labels(["cat", "dog", "rocket"]))
-    learnt = plain.with_learnt(encoder.fingerprint, None, pull)
+    learnt = plain.with_fitted(encoder.fingerprint, None, pull)
     assert classifier.classify(CAT, plain).label == "cat"
     assert classifier.classify(CAT, learnt).label == "dog"
     without, with_head = (

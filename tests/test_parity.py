@@ -18,8 +18,7 @@ from benchmarks.rivals import python_of
 from tests.pictures import ROOT
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.datasets import open_dataset
-from zeroshot.evaluate.running import Run
-from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.evaluate import Run, VectorCache
 from zeroshot.labels import class_matrix
 from zeroshot.prompts import load_templates
 
@@ -75,9 +74,9 @@ def test_counts_and_class_weights_are_those_of_clip_benchmark(
     encoder = tiny if model == "tiny" else load_encoder(spec, device="cpu", precision="fp32")
     dataset = open_dataset(str(folder), home=tmp_path)
     templates = dataset.templates or load_templates(PLAIN)
-    store = VectorStore(tmp_path)
-    found = Run(ZeroShotClassifier(encoder), dataset, store, templates=templates).evaluate().evaluation.single
-    store.close()
+    cache = VectorCache(tmp_path)
+    found = Run(ZeroShotClassifier(encoder), dataset, cache, templates=templates).evaluate().evaluation.single
+    cache.close()
     expected, weights = theirs(rival, spec, folder, tmp_path / "theirs", *(PLAIN if data == "crops" else ()))
     assert found is not None
     assert found.top_5_hits is not None
@@ -85,5 +84,5 @@ def test_counts_and_class_weights_are_those_of_clip_benchmark(
     assert found.hits / found.pictures == pytest.approx(expected["acc1"], abs=1e-9)
     assert found.top_5_hits / found.pictures == pytest.approx(expected["acc5"], abs=1e-9)
     assert found.mean_per_class_recall.value == pytest.approx(expected["mean_per_class_recall"], abs=1e-9)
-    matrix = class_matrix(encoder, Run(ZeroShotClassifier(encoder), dataset, store).label_set.labels, templates)
+    matrix = class_matrix(encoder, Run(ZeroShotClassifier(encoder), dataset, cache).label_set.labels, templates)
     np.testing.assert_allclose(matrix, weights.T, atol=1e-5)

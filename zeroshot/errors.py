@@ -11,6 +11,7 @@
     │   ├── LearningError           labelled pictures that nothing can be learnt from
     │   ├── DatasetError            a dataset that cannot be evaluated
     │   ├── OptionError             a number or choice out of range
+    │   ├── OutputExists            a file that would be written exists
     │   └── DefinitionError         a label-set or template-set file
     │       └── DefinitionNotFound
     ├── GalleryError                a stored collection
@@ -119,6 +120,12 @@ class OptionError(InputError):
     """An option's value is out of its range."""
 
     type = "invalid-option"
+
+
+class OutputExists(InputError):
+    """A file that would be written exists already."""
+
+    type = "output-exists"
 
 
 class LearningError(InputError):

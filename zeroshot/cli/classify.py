@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zeroshot.cli.options import load_settings
+from zeroshot.cli import options
+from zeroshot.cli.options import load_settings, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,60 +20,45 @@ if TYPE_CHECKING:
     from zeroshot.errors import ImageError
     from zeroshot.explanation import Explanation
     from zeroshot.labels import LabelSet
-    from zeroshot.prompts import TemplateSet
-    from zeroshot.scoring import Classification, ScoringOptions
+    from zeroshot.scoring import Classification
 
 
 def classify(
     paths: Annotated[
         list[str], typer.Argument(help="Pictures: files, folders, globs, URLs, or - for one on standard input.")
     ],
-    labels: Annotated[
-        str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee". Quote a name that has a comma.')
-    ] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
-    label_set: Annotated[
-        str | None, typer.Option(help="A stored or shipped label set's name, or a YAML or JSON file.")
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
-    ] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical. [default: the label set's own]")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score a label needs to be the answer, 0 to 1; below it the answer is unknown.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")
-    ] = None,
+    labels: options.LabelsOption = None,
+    labels_file: options.LabelsFileOption = None,
+    label_set: options.LabelSetOption = None,
+    templates: options.TemplatesOption = None,
+    mode: options.ModeOption = None,
+    threshold: options.ThresholdOption = None,
+    temperature: options.TemperatureOption = None,
     explained: Annotated[
         bool, typer.Option("--explain", help="Say which prompts are nearest, what comes next, and by how much.")
     ] = False,
     heat_map: Annotated[
         Path | None, typer.Option(help="A new PNG file, for one picture: where in it the answer is seen.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels to show per picture.")] = 5,
-    model: Annotated[str | None, typer.Option(help="Model spec. [default: ZEROSHOT_MODEL, else tiny]")] = None,
-    device: Annotated[str | None, typer.Option(help="For open_clip models: auto, cpu, cuda, mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="For open_clip models: auto, fp32, fp16, bf16.")] = None,
-    threads: Annotated[int | None, typer.Option(min=0, help="CPU threads; 0 is every core.")] = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture and line.")] = False,
+    top: options.TopKOption = 5,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
+    precision: options.PrecisionOption = None,
+    threads: options.ThreadsOption = None,
+    json_lines: options.JsonOption = False,
 ) -> None:
     """Classify pictures under labels given as text.
 
     Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
     """
-    from zeroshot.cli.inputs import PROGRESS_FROM, build_classifier, choose_labels, find_pictures, limits_from
+    from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.errors import OptionError
-    from zeroshot.labels import check_new_files
+    from zeroshot.output import check_new_files
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import ScoringOptions
 
     settings = load_settings()
     chosen = choose_labels(labels, labels_file, label_set, settings.home)
-    template_set = None if templates is None else load_templates(templates)
     pictures = find_pictures(paths, limits_from(settings))
     if heat_map is not None:
         check_new_files([heat_map])
@@ -81,35 +66,28 @@ def classify(
             raise OptionError(f"A heat map is of one picture; {len(pictures)} were given.", "Name one image file.")
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
+    asked: dict[str, Any] = {
+        "templates": None if templates is None else load_templates(templates),
+        "top_k": top,
+        "mode": mode,
+        "threshold": threshold,
+        "temperature": temperature,
+    }
+    outcomes: Iterator[Classification | Explanation | ImageError]
     with working(f"embedding {len(chosen.labels):,} labels"):
-        options = ScoringOptions(mode, threshold, temperature)
-        classifier.scorer(chosen, templates=template_set, options=options)
+        if explained or heat_map is not None:
+            outcomes = _explained(classifier, pictures, chosen, asked, heat_map)
+        else:
+            sources = (picture.source for picture in pictures)
+            stream = classifier.classify_stream(sources, chosen, batch_size=settings.batch_size, **asked)
+            outcomes = (outcome for _, outcome in stream)
     renderer = Renderer()
     failures = 0
-    outcomes: Iterator[Classification | Explanation | ImageError]
-    if explained or heat_map is not None:
-        outcomes = _explained(classifier, pictures, chosen, template_set, options, top, heat_map)
-    else:
-        sources = (picture.source for picture in pictures)
-        stream = classifier.classify_stream(
-            sources,
-            chosen,
-            templates=template_set,
-            top_k=top,
-            mode=mode,
-            threshold=threshold,
-            temperature=temperature,
-            batch_size=settings.batch_size,
-        )
-        outcomes = (outcome for _, outcome in stream)
-    with progress(len(pictures), shown=len(pictures) >= PROGRESS_FROM) as advance:
+    with progress(len(pictures)) as advance:
         for picture, outcome in zip(pictures, outcomes, strict=True):
             failures += isinstance(outcome, Exception)
             if json_lines:
-                sys.stdout.write(
-                    json.dumps(_record(picture.path, outcome, chosen, classifier.encoder.spec), ensure_ascii=False)
-                    + "\n"
-                )
+                print_json(_record(picture.path, outcome, chosen, classifier.encoder.spec))
             else:
                 renderer.show(picture.path, outcome)
             advance()
@@ -123,9 +101,7 @@ def _explained(
     classifier: ZeroShotClassifier,
     pictures: list[Picture],
     chosen: LabelSet,
-    templates: TemplateSet | None,
-    options: ScoringOptions,
-    top: int,
+    asked: dict[str, Any],
     heat_map: Path | None,
 ) -> Iterator[Explanation | ImageError]:
     """Explain one picture after the other; write the heat map, if there is to be one."""
@@ -133,24 +109,14 @@ def _explained(
 
     from zeroshot.errors import ImageError
     from zeroshot.explanation import explain
-    from zeroshot.labels import write_new_files
+    from zeroshot.output import write_new_files
 
     for picture in pictures:
         if isinstance(picture.source, ImageError):
             yield picture.source
             continue
         try:
-            found = explain(
-                classifier,
-                picture.source,
-                chosen,
-                templates=templates,
-                top_k=top,
-                mode=options.mode,
-                threshold=options.threshold,
-                temperature=options.temperature,
-                heat_map=heat_map is not None,
-            )
+            found = explain(classifier, picture.source, chosen, heat_map=heat_map is not None, **asked)
         except ImageError as error:
             yield error
             continue

@@ -26,12 +26,12 @@ def export(
     The directory is written only if every picture's and text's embedding agrees with the original's: cosine at least
     0.9999 for fp32, 0.99 for int8. Serve it with --model onnx:DIRECTORY.
     """
-    from zeroshot.cli.inputs import PICTURE_SUFFIXES
+    from zeroshot.datasets import image_files
     from zeroshot.encoders.registry import PHOTOS
     from zeroshot.errors import ModelError, OptionError
 
     folder = photos or PHOTOS
-    pictures = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = list(image_files(folder))
     if spec == "tiny" or spec.startswith("onnx:"):
         raise OptionError(f"{spec!r} is a model directory already.", "Name an open_clip model.", field="spec")
     encoder = build_encoder(load_settings(), model=spec, device="cpu", precision="fp32")

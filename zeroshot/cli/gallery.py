@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from zeroshot.cli.galleries import JsonOption, ModelOption, NameArgument, open_gallery, print_json
-from zeroshot.cli.options import load_settings
+from zeroshot.cli import options
+from zeroshot.cli.options import load_settings, print_json
 from zeroshot.errors import GalleryCorrupt
 
 gallery_app = typer.Typer(
@@ -20,7 +20,7 @@ gallery_app = typer.Typer(
 
 
 @gallery_app.command("list")
-def list_galleries(json_lines: JsonOption = False) -> None:
+def list_galleries(json_lines: options.JsonOption = False) -> None:
     """List the galleries."""
     from zeroshot.gallery import gallery_names, summarise
 
@@ -38,8 +38,12 @@ def list_galleries(json_lines: JsonOption = False) -> None:
 
 
 @gallery_app.command()
-def info(name: NameArgument, model: ModelOption = None, json_lines: JsonOption = False) -> None:
+def info(
+    name: options.GalleryArgument, model: options.ModelOption = None, json_lines: options.JsonOption = False
+) -> None:
     """Say what a gallery holds, and how it is indexed."""
+    from zeroshot.cli.inputs import open_gallery
+
     with open_gallery(name, model) as gallery:
         facts = {"name": name, **asdict(gallery.statistics()), "folder": str(gallery.folder)}
     if json_lines:
@@ -59,15 +63,19 @@ def _readable(key: str, value: object) -> str:
 
 
 @gallery_app.command()
-def verify(name: NameArgument, model: ModelOption = None, json_lines: JsonOption = False) -> None:
+def verify(
+    name: options.GalleryArgument, model: options.ModelOption = None, json_lines: options.JsonOption = False
+) -> None:
     """Check every page, row and vector of a gallery against its index; rebuild the index if they differ."""
+    from zeroshot.cli.inputs import open_gallery
+
     with open_gallery(name, model) as gallery:
         found = gallery.verify()
     if json_lines:
         print_json({"name": name, **asdict(found), "repaired": found.repaired})
         return
     state = (
-        f"the index lacked {found.missing:,}, had {found.surplus:,} too many and {found.different:,} wrong; mended"
+        f"the index lacked {found.missing:,}, had {found.surplus:,} too many and {found.different:,} wrong; repaired"
         if found.repaired
         else "the index has every one of them"
     )
@@ -76,28 +84,32 @@ def verify(name: NameArgument, model: ModelOption = None, json_lines: JsonOption
 
 @gallery_app.command()
 def compact(
-    name: NameArgument,
-    storage: Annotated[
+    name: options.GalleryArgument,
+    quantization: Annotated[
         str | None, typer.Option(help="float16 or int8: build the index, with so much memory per number.")
     ] = None,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
 ) -> None:
-    """Give back the room of deleted pictures, and build the index of a large gallery anew."""
+    """Reclaim the disk space of deleted pictures, and build the index of a large gallery anew."""
+    from zeroshot.cli.inputs import open_gallery
+
     with open_gallery(name, model) as gallery:
         before = gallery.statistics().bytes
-        gallery.compact(quantization=storage)
+        gallery.compact(quantization=quantization)
         after = gallery.statistics().bytes
     sys.stdout.write(f"{name}: {before:,} bytes before, {after:,} after\n")
 
 
 @gallery_app.command()
 def duplicates(
-    name: NameArgument,
+    name: options.GalleryArgument,
     min_similarity: Annotated[float, typer.Option(help="How similar two pictures of a group are at least.")] = 0.95,
-    model: ModelOption = None,
-    json_lines: JsonOption = False,
+    model: options.ModelOption = None,
+    json_lines: options.JsonOption = False,
 ) -> None:
-    """Find pictures that are as good as the same, in groups."""
+    """Find near-duplicates, in groups."""
+    from zeroshot.cli.inputs import open_gallery
+
     with open_gallery(name, model) as gallery:
         groups = gallery.duplicates(min_similarity=min_similarity)
     for number, group in enumerate(groups, start=1):
@@ -109,29 +121,19 @@ def duplicates(
 
 @gallery_app.command()
 def classify(
-    name: NameArgument,
-    labels: Annotated[str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee".')] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
-    label_set: Annotated[
-        str | None, typer.Option(help="A stored or shipped label set's name, or a YAML or JSON file.")
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
-    ] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical. [default: the label set's own]")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score a label needs to be the answer, 0 to 1; below it the answer is unknown.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")
-    ] = None,
-    model: ModelOption = None,
-    json_lines: JsonOption = False,
+    name: options.GalleryArgument,
+    labels: options.LabelsOption = None,
+    labels_file: options.LabelsFileOption = None,
+    label_set: options.LabelSetOption = None,
+    templates: options.TemplatesOption = None,
+    mode: options.ModeOption = None,
+    threshold: options.ThresholdOption = None,
+    temperature: options.TemperatureOption = None,
+    model: options.ModelOption = None,
+    json_lines: options.JsonOption = False,
 ) -> None:
     """Re-label a whole gallery: how many pictures each label gets, from stored vectors alone."""
-    from zeroshot.cli.inputs import choose_labels
+    from zeroshot.cli.inputs import choose_labels, open_gallery
     from zeroshot.prompts import load_templates
 
     chosen = choose_labels(labels, labels_file, label_set, load_settings().home)
@@ -154,32 +156,34 @@ def classify(
 
 @gallery_app.command("export")
 def export_command(
-    name: NameArgument,
+    name: options.GalleryArgument,
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    model: ModelOption = None,
+    model: options.ModelOption = None,
 ) -> None:
     """Write items and vectors as Parquet and NumPy files, which clip-retrieval reads too."""
+    from zeroshot.cli.inputs import open_gallery
     from zeroshot.cli.rendering import progress
     from zeroshot.gallery.transfer import export_gallery
 
-    with open_gallery(name, model) as gallery, progress(len(gallery), shown=True) as advance:
+    with open_gallery(name, model) as gallery, progress(len(gallery)) as advance:
         count = export_gallery(gallery, folder, on_progress=advance)
     sys.stdout.write(f"{name}: {count:,} pictures written to {folder}\n")
 
 
 @gallery_app.command("import")
 def import_command(
-    name: NameArgument,
+    name: options.GalleryArgument,
     folder: Annotated[Path, typer.Argument(help="What zeroshot gallery export or clip-retrieval inference wrote.")],
     replace: Annotated[bool, typer.Option(help="Replace pictures whose ids are known.")] = False,
-    model: ModelOption = None,
+    model: options.ModelOption = None,
 ) -> None:
     """Add exported items and vectors to a gallery, made if there is none; the model must be the same."""
+    from zeroshot.cli.inputs import open_gallery
     from zeroshot.cli.rendering import progress
     from zeroshot.gallery.transfer import count_rows, import_gallery
 
     with open_gallery(name, model, create=True) as gallery:
-        with progress(count_rows(folder), shown=True) as advance:
+        with progress(count_rows(folder)) as advance:
             count = import_gallery(gallery, folder, replace=replace, on_progress=advance)
         gallery.wait_for_index()
     sys.stdout.write(f"{name}: {count:,} pictures imported\n")
@@ -187,8 +191,8 @@ def import_command(
 
 @gallery_app.command()
 def delete(
-    name: NameArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    name: options.GalleryArgument,
+    yes: options.YesOption = False,
 ) -> None:
     """Delete a gallery; the pictures' files stay where they are."""
     from zeroshot.gallery import delete_gallery, gallery_names

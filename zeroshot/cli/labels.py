@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot.cli.galleries import JsonOption, print_json
-from zeroshot.cli.options import load_settings
+from zeroshot.cli import options
+from zeroshot.cli.options import load_settings, print_json
 
 if TYPE_CHECKING:
     from zeroshot.labels import LabelSet, LabelSetStore
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 labels_app = typer.Typer(no_args_is_help=True, help="Label sets: check files, keep sets under a name, change them.")
 
 NameArgument = Annotated[str, typer.Argument(help="The label set's name.")]
-ModeOption = Annotated[
-    str | None, typer.Option(help="multiclass, binary, multilabel or hierarchical. [default: as the labels are]")
-]
-ThresholdOption = Annotated[float | None, typer.Option(min=0, max=1, help="Score that an answer needs.")]
-TemplatesOption = Annotated[
-    str | None, typer.Option(help="A template set's name or file, or one template: 'a photo of a {}.'.")
-]
 
 
 @labels_app.command()
@@ -50,11 +43,11 @@ def schema() -> None:
 @labels_app.command()
 def create(
     name: NameArgument,
-    labels: Annotated[str | None, typer.Option(help='Comma-separated: "cat,dog,cup of coffee".')] = None,
-    labels_file: Annotated[Path | None, typer.Option(help="A text file with one label per line.")] = None,
-    mode: ModeOption = None,
-    threshold: ThresholdOption = None,
-    templates: TemplatesOption = None,
+    labels: options.LabelsOption = None,
+    labels_file: options.LabelsFileOption = None,
+    mode: options.ModeOption = None,
+    threshold: options.ThresholdOption = None,
+    templates: options.TemplatesOption = None,
 ) -> None:
     """Keep labels under a name; --label-set NAME then uses them."""
     from zeroshot.cli.inputs import choose_labels
@@ -64,7 +57,7 @@ def create(
 
 
 @labels_app.command("list")
-def list_sets(json_lines: JsonOption = False) -> None:
+def list_sets(json_lines: options.JsonOption = False) -> None:
     """List the stored and the shipped label sets."""
     from zeroshot.labels import label_set_names
 
@@ -84,7 +77,7 @@ def list_sets(json_lines: JsonOption = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="A stored set, 'pets' or 'pets@3', a shipped one, or a file.")],
     history: Annotated[bool, typer.Option("--history", help="Show what was done to a stored set instead.")] = False,
-    json_output: JsonOption = False,
+    json_output: options.JsonOption = False,
 ) -> None:
     """Show a label set in the form of a file."""
     from zeroshot.labels import LabelSetFile, find_label_set, to_yaml
@@ -145,16 +138,16 @@ def remove(name: NameArgument, labels: Annotated[list[str], typer.Argument(help=
 @labels_app.command("set")
 def set_options(
     name: NameArgument,
-    mode: ModeOption = None,
-    threshold: ThresholdOption = None,
-    templates: TemplatesOption = None,
+    mode: options.ModeOption = None,
+    threshold: options.ThresholdOption = None,
+    templates: options.TemplatesOption = None,
 ) -> None:
     """Change how a stored set is asked about."""
     _done(_store().update(name, lambda old: _changed(old, mode, threshold, templates), what="options changed"))
 
 
 @labels_app.command()
-def delete(name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def delete(name: NameArgument, yes: options.YesOption = False) -> None:
     """Delete a stored set with all its versions."""
     store = _store()
     if name in store and not yes:
@@ -185,7 +178,7 @@ def export_command(
     name: Annotated[str, typer.Argument(help="A stored set, 'pets' or 'pets@3', or a shipped one.")],
     file: Annotated[Path, typer.Argument(help="A new YAML file.")],
 ) -> None:
-    """Write a label set to a file; what was learnt goes into .npz files beside it."""
+    """Write a label set to a file; what was fitted goes into .npz files beside it."""
     from zeroshot.labels import export_label_set, find_label_set
 
     for path in export_label_set(find_label_set(name, _store(), files=False), file):

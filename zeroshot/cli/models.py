@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from zeroshot.cli import options
+
 if TYPE_CHECKING:
     from zeroshot.encoders.catalog import ModelFacts
 
@@ -32,7 +34,7 @@ def models(
         bool, typer.Option("--any-licence", help="Recommend models, too, whose licence forbids commercial use.")
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="List every model of the installed open_clip.")] = False,
-    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object per model and line.")] = False,
+    json_lines: options.JsonOption = False,
 ) -> None:
     """List the models that --model takes, with published sizes, accuracies and licences."""
     from zeroshot.encoders.catalog import NEEDS, all_models, recommend

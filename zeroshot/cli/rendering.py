@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
+from zeroshot.datasets import Problem
 from zeroshot.errors import ImageError
 from zeroshot.explanation import Explanation, LabelReasons
 from zeroshot.labels import Mode
@@ -18,17 +19,12 @@ from zeroshot.scoring import Classification, Prediction
 _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LABEL_CELLS = 32
+PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
 _SURE = 0.5  # below it no label has most of the probability, and the best is shown in yellow
 
 
 class Renderer:
-    """Print one picture's answer after the other.
-
-    Parameters
-    ----------
-    console : rich.console.Console or None
-        Where to print; standard output when None.
-    """
+    """Print one picture's answer after the other."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -37,13 +33,6 @@ class Renderer:
         """Print a picture's path and, below it, a bar per label, or why it could not be classified.
 
         An explanation is printed below the bars.
-
-        Parameters
-        ----------
-        path : str
-            What the user called the picture.
-        outcome : Classification, Explanation or ImageError
-            Its answer.
         """
         self.console.print(Text(path, style="bold"))
         if isinstance(outcome, ImageError):
@@ -103,20 +92,10 @@ class Renderer:
 
 
 @contextmanager
-def progress(total: int | None, *, shown: bool) -> Iterator[Callable[..., object]]:
-    """Draw a progress bar on standard error, if that is a terminal.
+def progress(total: int | None) -> Iterator[Callable[..., object]]:
+    """Draw a progress bar on standard error, if that is a terminal and there is enough to do; None is unknown.
 
-    Parameters
-    ----------
-    total : int or None
-        Pictures to do; None where that is not known.
-    shown : bool
-        Whether there are enough of them for a bar.
-
-    Yields
-    ------
-    callable
-        Call it once per picture done, or with the number of pictures done.
+    What it gives is called once per picture done, or with the number of pictures done.
     """
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), _SpeedColumn(), TimeRemainingColumn())
@@ -126,27 +105,28 @@ def progress(total: int | None, *, shown: bool) -> Iterator[Callable[..., object
         transient=True,
         redirect_stdout=False,  # standard output is for answers, whatever is drawn on standard error
         redirect_stderr=False,
-        disable=not (shown and sys.stderr.isatty()),
+        disable=not ((total is None or total >= PROGRESS_FROM) and sys.stderr.isatty()),
     )
     with bar:
         task = bar.add_task("", total=total)
         yield lambda count=1: bar.advance(task, count)
 
 
+def progress_over(count: int | None, limit: int | None, more: int = 0) -> AbstractContextManager[Callable[..., object]]:
+    """Draw a progress bar for a dataset's images, at most `limit`, and further ones."""
+    return progress(None if count is None else min(count, count if limit is None else limit) + more)
+
+
+def show_problems(problems: Sequence[Problem]) -> None:
+    """Say on standard error which images could not be used, naming each once."""
+    for problem in problems:
+        named = problem.key in problem.reason
+        print(problem.reason if named else f"{problem.key}: {problem.reason}", file=sys.stderr)  # noqa: T201
+
+
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Say on standard error, if that is a terminal, what is being waited for.
-
-    Parameters
-    ----------
-    what : str
-        For example "loading tiny".
-
-    Yields
-    ------
-    None
-        Until it is done.
-    """
+    """Say on standard error, if that is a terminal, what is being waited for."""
     if sys.stderr.isatty():
         with Console(stderr=True).status(what):
             yield

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zeroshot.cli.galleries import JsonOption, ModelOption, NameOption, open_gallery, print_json, read_filter
-from zeroshot.cli.options import load_settings
+from zeroshot.cli import options
+from zeroshot.cli.options import load_settings, print_json
 from zeroshot.errors import ImageError, OptionError, quote
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def index(
     paths: Annotated[list[str], typer.Argument(help="Folders, files or globs of pictures.")],
-    name: NameOption,
-    model: ModelOption = None,
+    name: options.GalleryOption,
+    model: options.ModelOption = None,
     prune: Annotated[bool, typer.Option(help="Remove pictures whose files are gone from the folders named.")] = False,
 ) -> None:
     """Put pictures into a gallery; only new and changed files are read.
@@ -29,8 +29,9 @@ def index(
     Interrupt it whenever you like: what is done is kept, and the next call goes on. Exit code 1 when some pictures
     could not be read.
     """
-    from zeroshot.cli.inputs import find_pictures, limits_from
-    from zeroshot.cli.rendering import progress
+    from zeroshot.cli.inputs import find_pictures, limits_from, open_gallery
+    from zeroshot.cli.rendering import progress, show_problems
+    from zeroshot.datasets import Problem
     from zeroshot.gallery.ingest import index_files
 
     settings = load_settings()
@@ -38,7 +39,7 @@ def index(
     files = [os.path.abspath(p.source) for p in found if isinstance(p.source, str)]  # noqa: PTH100 (links are kept)
     within = [os.path.abspath(path) for path in paths if Path(path).is_dir()]  # noqa: PTH100
     with open_gallery(name, model, create=True) as gallery:
-        with progress(len(files), shown=True) as advance:
+        with progress(len(files)) as advance:
             report = index_files(
                 gallery, files, within=within, prune=prune, limits=limits_from(settings), on_progress=advance,
                 batch_size=settings.batch_size,
@@ -47,8 +48,7 @@ def index(
             print(f"{name}: building the index of {len(gallery):,} pictures ...", file=sys.stderr)  # noqa: T201
         gallery.wait_for_index()
         unreadable = report.unreadable + [(p.path, p.source) for p in found if isinstance(p.source, ImageError)]
-        for path, error in unreadable:
-            print(f"{path}: {error}", file=sys.stderr)  # noqa: T201
+        show_problems([Problem(path, str(error)) for path, error in unreadable])
         for path in report.missing if not prune else ():
             print(f"{path}: no longer there; --prune removes it from the gallery.", file=sys.stderr)  # noqa: T201
         sys.stdout.write(
@@ -61,7 +61,7 @@ def index(
 
 def search(
     text: Annotated[str | None, typer.Argument(help="A sentence: red sports car.")] = None,
-    name: NameOption = "default",
+    name: options.GalleryOption = "default",
     image: Annotated[list[str] | None, typer.Option(help="A picture that the results should look like.")] = None,
     id: Annotated[list[str] | None, typer.Option(help="A stored picture's id.")] = None,
     minus: Annotated[list[str] | None, typer.Option(help="A sentence to move away from.")] = None,
@@ -69,18 +69,19 @@ def search(
         list[str] | None, typer.Option(help="A further sentence; as every other, '2:snow' counts twice.")
     ] = None,
     where: Annotated[str | None, typer.Option(help='A filter on metadata, in JSON: {"year": {"gte": 2020}}.')] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many pictures to show.")] = 10,
+    top: options.TopKOption = 10,
     min_similarity: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
     exact: Annotated[bool, typer.Option(help="Compare with every picture, however many there are.")] = False,
-    open_sheet: Annotated[bool, typer.Option("--open", help="Show the pictures in the browser.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Write the pictures into this HTML file.")] = None,
-    model: ModelOption = None,
-    json_lines: JsonOption = False,
+    open_html: Annotated[bool, typer.Option("--open", help="Show the pictures in the browser.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the pictures into this HTML file.")] = None,
+    model: options.ModelOption = None,
+    json_lines: options.JsonOption = False,
 ) -> None:
     """Find pictures in a gallery by sentence, by picture, by example, or by a weighted sum of them.
 
     A weight stands before a colon: --plus "0.5:at night". Without one it is 1, and -1 for --minus.
     """
+    from zeroshot.cli.inputs import open_gallery, read_filter
     from zeroshot.gallery import Query
 
     queries, words_used = ([Query(text=text)], [text]) if text is not None else ([], [])
@@ -100,8 +101,8 @@ def search(
             })  # fmt: skip
         else:
             sys.stdout.write(f"{hit.similarity:+.3f}  {hit.item.id}\n")
-    if open_sheet or sheet is not None:
-        _show(f"{name}: {' '.join(words_used)}", hits, sheet, open_sheet)
+    if open_html or html is not None:
+        _show(f"{name}: {' '.join(words_used)}", hits, html, open_html)
 
 
 def _weighted(word: str) -> tuple[float, str]:
@@ -118,26 +119,28 @@ def _weighted(word: str) -> tuple[float, str]:
     return weight, rest
 
 
-def _show(title: str, hits: Sequence[Hit], sheet: Path | None, open_sheet: bool) -> None:
+def _show(title: str, hits: Sequence[Hit], html: Path | None, open_html: bool) -> None:
     import tempfile
 
     from zeroshot.cli.inputs import limits_from
     from zeroshot.contact_sheet import Entry, contact_sheet
 
     entries = [Entry(hit.item.uri, f"{hit.similarity:+.3f}", hit.item.id, _link(hit.item.uri)) for hit in hits]
-    if sheet is None:
+    if html is None:
         handle, name = tempfile.mkstemp(prefix="zeroshot-", suffix=".html")
         os.close(handle)
-        sheet = Path(name)
+        html = Path(name)
     try:
-        sheet.write_text(contact_sheet(title, [("", entries)], limits_from(load_settings())), encoding="utf-8")
+        html.write_text(contact_sheet(title, [("", entries)], limits_from(load_settings())), encoding="utf-8")
     except OSError as error:
         raise OptionError(
-            f"{sheet} cannot be written: {error.strerror}.", "Give another file.", field="sheet"
+            f"{html} cannot be written: {error.strerror}.",
+            "Give a file in a folder that can be written to.",
+            field="html",
         ) from error
-    print(f"contact sheet: {sheet}", file=sys.stderr)  # noqa: T201
-    if open_sheet:
-        typer.launch(sheet.absolute().as_uri())
+    print(f"contact sheet: {html}", file=sys.stderr)  # noqa: T201
+    if open_html:
+        typer.launch(html.absolute().as_uri())
 
 
 def _link(uri: str | None) -> str | None:

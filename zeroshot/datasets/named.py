@@ -158,7 +158,7 @@ def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] |
     except Exception as error:  # the library and the hub raise many kinds
         raise DatasetError(
             f"{name} cannot be loaded: {type(error).__name__}: {error}.",
-            "Check the name and the split; without network it has to be in the cache (HF_HOME).",
+            "Give a name and a --split that exist; without network it has to be in the cache (HF_HOME).",
         ) from error
     kinds = {column: type(feature).__name__ for column, feature in found.features.items()}
     chosen = columns or {}

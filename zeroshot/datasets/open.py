@@ -28,7 +28,7 @@ def open_dataset(
     *,
     split: str | None = None,
     root: Path | None = None,
-    home: Path,
+    home: Path | None = None,
     download: bool = False,
     columns: Mapping[str, str] | None = None,
 ) -> Dataset:
@@ -37,14 +37,14 @@ def open_dataset(
     Parameters
     ----------
     name : str
-        A folder (one per class, or WebDataset shards), a CSV or Parquet file, one of ``dataset_names``, or
+        A folder (one per class, or WebDataset shards), a CSV, JSON Lines or Parquet file, one of ``dataset_names``, or
         "hf:org/name".
     split : str or None
         Which part of it; the dataset's own part for testing when None.
     root : Path or None
         Where the files of a named dataset are; ``home/datasets/NAME`` when None.
-    home : Path
-        ZEROSHOT_HOME.
+    home : Path or None
+        ZEROSHOT_HOME; a named dataset needs it, or `root`.
     download : bool
         Whether a named dataset may be downloaded.
     columns : mapping of str to str, or None
@@ -65,20 +65,24 @@ def open_dataset(
     if name == "digits":
         return open_digits()
     if name in NAMED and not Path(name).exists():
-        return open_named(name, split, root or home / "datasets" / name, download=download)
+        if root is None and home is None:
+            raise DatasetError(f"Where the files of {name} are is not known.", "Give root, or home.", field="root")
+        return open_named(name, split, root or (home or Path()) / "datasets" / name, download=download)
     path = Path(name)
     if path.is_dir():
         if is_shards(path):
             return open_shards(path, split or "test")
         inside = path / split if split is not None else path
         if not inside.is_dir():
-            raise DatasetError(f"There is no folder {inside}.", "Check the split.")
+            raise DatasetError(
+                f"There is no folder {inside}.", f"Give --split (split=) the name of a folder in {path}."
+            )
         return open_folder(inside)
-    if path.suffix.lower() in (".csv", ".parquet"):
+    if path.suffix.lower() in (".csv", ".jsonl", ".parquet"):
         if not path.exists():
-            raise DatasetError(f"There is no file {path}.", "Check the path.")
+            raise DatasetError(f"There is no file {path}.", "Give the path of a table that exists.")
         return open_table(path, columns)
     raise DatasetError(
-        f"{quote(name)} is no folder, no .csv or .parquet file, and no dataset that is known by name.",
-        f"Names are: {', '.join(dataset_names())}, and hf:org/name.",
+        f"{quote(name)} is no folder, no .csv, .jsonl or .parquet file, and no dataset that is known by name.",
+        f"Give a folder or file that exists, or a name: {', '.join(dataset_names())}, and hf:org/name.",
     )

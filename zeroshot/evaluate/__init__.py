@@ -1,17 +1,16 @@
-"""Evaluation: datasets, metrics, robustness, reports, and what two runs differ in.
+"""Evaluation: metrics, robustness, reports, prompt tuning, and what two runs differ in.
 
 It needs scikit-learn, SciPy and matplotlib: pip install 'zeroshot[evaluate]'.
 """
 
 from zeroshot.datasets import Dataset, Problem, Sample, open_dataset
-from zeroshot.evaluate.comparing import compare
-from zeroshot.evaluate.evaluation import Evaluation
+from zeroshot.evaluate.compare import compare
+from zeroshot.evaluate.evaluation import evaluate_dataset
 from zeroshot.evaluate.reports import write_report
-from zeroshot.evaluate.retrieving import retrieve
+from zeroshot.evaluate.result import Evaluation, Result
 from zeroshot.evaluate.robustness import measure_robustness
-from zeroshot.evaluate.running import Run
-from zeroshot.evaluate.tally import Result
-from zeroshot.evaluate.vectors import VectorStore
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 
 __all__ = [
     "Dataset",
@@ -20,10 +19,10 @@ __all__ = [
     "Result",
     "Run",
     "Sample",
-    "VectorStore",
+    "VectorCache",
     "compare",
+    "evaluate_dataset",
     "measure_robustness",
     "open_dataset",
-    "retrieve",
     "write_report",
 ]

@@ -1,156 +1,72 @@
-"""What an evaluation found: everything that a report says, and that two runs are compared by, as JSON."""
+"""Everything that is measured on one dataset: labels, captions, robustness, and whether it is as published."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from zeroshot.evaluate.metrics import GroupFigures, LabelFigures, MultiFigures, SingleFigures, TreeFigures
-from zeroshot.evaluate.retrieval import RetrievalFigures
-from zeroshot.labels import Mode
+from zeroshot.errors import DatasetError
+from zeroshot.evaluate.published import check_published
+from zeroshot.evaluate.result import Result
+from zeroshot.evaluate.robustness import choose_changes, measure_robustness
+from zeroshot.evaluate.run import Progress, Run
 
-FORMAT = 1
-
-
-class DatasetFacts(BaseModel):
-    """What was evaluated on."""
-
-    name: str
-    origin: str = Field(description="Where it is, and which split.")
-    classes: int
-    empty_classes: list[str] = Field(default_factory=list, description="Classes of which there is no picture.")
-    pictures: int = Field(description="That were evaluated.")
-    unknown_labels: dict[str, int] = Field(
-        default_factory=dict,
-        description="Labels of the data that the label set has not, and how many pictures they have.",
-    )
-    problems: list[tuple[str, str]] = Field(default_factory=list, description="What could not be used, and why.")
+ProgressBar = Callable[[int | None], AbstractContextManager[Progress]]
 
 
-class ModelFacts(BaseModel):
-    """What was evaluated."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    spec: str
-    fingerprint: str
-    dim: int
-    logit_scale: float
-    logit_bias: float | None
+def _no_bar(count: int | None) -> AbstractContextManager[Progress]:  # noqa: ARG001
+    return nullcontext(lambda: None)
 
 
-class QuestionFacts(BaseModel):
-    """What it was asked."""
+def evaluate_dataset(
+    run: Run,
+    *,
+    changes: Sequence[str] = (),
+    published: tuple[float, str] | None = None,
+    progress: ProgressBar = _no_bar,
+) -> Result:
+    """Measure all that a dataset's labels and captions allow.
 
-    mode: Mode
-    label_set: str = Field(description="Its name, and version where it is stored.")
-    labels: int
-    template_set: str
-    templates: list[str]
-    temperature: float
-    has_head: bool = Field(description="Whether labelled pictures add to the text.")
+    Parameters
+    ----------
+    run : Run
+        A classifier and a dataset.
+    changes : sequence of str
+        Kinds of changes that robustness is measured under; "all" for those that suit the model.
+    published : (float, str) or None
+        The accuracy to compare with, and its source.
+    progress : callable
+        Given the number of pictures of a pass, or None where that is not known, opens a progress bar.
 
+    Returns
+    -------
+    Result
+        Figures, and every answer.
 
-class RunFacts(BaseModel):
-    """Where and how fast."""
-
-    made: str = Field(description="When, as ISO 8601.")
-    machine: str
-    versions: dict[str, str]
-    seconds: float
-    pictures_per_s: float
-    encoded: int = Field(description="Pictures that were encoded; the others' vectors were there already.")
-
-
-class CalibrationBins(BaseModel):
-    """Answers sorted by their confidence."""
-
-    counts: list[int]
-    hits: list[float]
-    confidence: list[float] = Field(description="Sums.")
-
-
-class Confusion(BaseModel):
-    """How often which label was answered where another is right."""
-
-    pairs: list[tuple[str, str, int]] = Field(description="Right label, answer, count; the most frequent first.")
-
-
-class Mistake(BaseModel):
-    """A wrong answer."""
-
-    key: str
-    truth: list[str]
-    answer: list[str]
-    confidence: float
-
-
-class RobustnessRow(BaseModel):
-    """Accuracy under one change of the pictures."""
-
-    change: str
-    level: float
-    pictures: int
-    accuracy: float = Field(description="Multilabel: micro-F1.")
-    relative: float = Field(description="Over that of the same pictures unchanged.")
-    note: str = ""
-
-
-class Expectation(BaseModel):
-    """A published figure, and whether this run comes to it."""
-
-    published: float
-    measured: float
-    tolerance: float
-    source: str
-
-    @property
-    def is_met(self) -> bool:
-        """Whether they are as near as they have to be."""
-        return abs(self.published - self.measured) <= self.tolerance
-
-
-class Evaluation(BaseModel):
-    """One run."""
-
-    format: int = FORMAT
-    dataset: DatasetFacts
-    model: ModelFacts
-    question: QuestionFacts | None = Field(None, description="None where pictures have captions and no labels.")
-    run: RunFacts
-    single: SingleFigures | None = None
-    multi: MultiFigures | None = None
-    tree: TreeFigures | None = None
-    retrieval: RetrievalFigures | None = None
-    calibration: CalibrationBins | None = None
-    confusion: Confusion | None = None
-    mistakes: list[Mistake] = Field(default_factory=list)
-    robustness: list[RobustnessRow] = Field(default_factory=list)
-    expectation: Expectation | None = None
-    predictions_sha256: str | None = Field(None, description="Of predictions.csv beside this file.")
-
-    @property
-    def labels(self) -> list[LabelFigures]:
-        """Each label's figures, whichever kind they are."""
-        figures = self.single or self.multi
-        return [] if figures is None else figures.labels
-
-    @property
-    def groups(self) -> list[GroupFigures]:
-        """Each group's figures, whichever kind they are."""
-        figures = self.single or self.multi
-        return [] if figures is None else figures.groups
-
-    @property
-    def worst_gap(self) -> float | None:
-        """Between the best and the worst group, where there are groups."""
-        figures = self.single or self.multi
-        return None if figures is None else figures.worst_gap
-
-    @property
-    def accuracy(self) -> float:
-        """The first figure that people ask for."""
-        if self.single is not None:
-            return self.single.top_1.value
-        if self.multi is not None:
-            return self.multi.mean_average_precision.value
-        return 0.0 if self.retrieval is None else self.retrieval.text_to_image["recall@1"]
+    Raises
+    ------
+    DatasetError
+        If the dataset has neither labels nor captions, or nothing in it could be used.
+    OptionError
+        If a change does not suit the labels or the model.
+    """
+    kinds = choose_changes(run, changes)
+    result = None
+    if run.has_labels:
+        with progress(run.count) as advance:
+            result = run.evaluate(advance)
+        if kinds:
+            with progress(None) as advance:
+                result.evaluation.robustness = measure_robustness(run, kinds, result.evaluation, advance)
+    if run.dataset.captioned:
+        with progress(run.count) as advance:
+            found = run.retrieve(advance)
+        if result is None:
+            result = found
+        else:
+            result.evaluation.retrieval = found.evaluation.retrieval
+    if result is None:
+        raise DatasetError(f"{run.dataset.name} has neither labels nor captions.", "Give --label-set.")
+    if published is not None:
+        result.evaluation.published = check_published(result.evaluation, *published)
+    return result

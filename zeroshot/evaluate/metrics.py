@@ -1,25 +1,33 @@
 """Figures from records; scikit-learn's where it has them.
 
-Confidence intervals are percentile bootstraps over pictures (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993). Hierarchical precision, recall and F1 count a node's ancestors as right with it (Kiritchenko et al., "Functional
-Annotation of Genes Using Hierarchical Text Categorization", 2005).
+Confidence intervals are bootstraps over pictures. Hierarchical precision, recall and F1 count a node's ancestors as
+right with it (Kiritchenko et al., "Functional Annotation of Genes Using Hierarchical Text Categorization", 2005).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field
+import numpy.typing as npt
+from pydantic import BaseModel, Field, computed_field
 
-from zeroshot.evaluate.records import TOP, BoolArray, IntArray, MultiRecords, SingleRecords
+from zeroshot.evaluate.records import TOP, MultiRecords, SingleRecords
 from zeroshot.labels import Hierarchy
-from zeroshot.learning.calibration import count_bins
 from zeroshot.optional import require
+from zeroshot.statistics import (
+    BoolArray,
+    IntArray,
+    count_bins,
+    f1_scores,
+    interval,
+    log_likelihoods,
+    resamples,
+)
 
 _DRAWS = 1000
-_FLOOR = 1e-12  # of a likelihood
+_MANY = 20_000  # pictures from which on a fifth of the draws is enough
 
 
 class Interval(BaseModel):
@@ -49,10 +57,23 @@ class GroupFigures(BaseModel):
     accuracy: float = Field(description="Multilabel: micro-F1.")
 
 
-class SingleFigures(BaseModel):
-    """Of labels that exclude each other."""
+class Figures(BaseModel):
+    """Of labels of any kind."""
 
     pictures: int
+    labels: list[LabelFigures]
+    groups: list[GroupFigures]
+
+    @computed_field
+    def worst_gap(self) -> float | None:
+        """Between the best and the worst group's accuracy, where there are groups."""
+        figures = [group.accuracy for group in self.groups]
+        return max(figures) - min(figures) if len(figures) > 1 else None
+
+
+class SingleFigures(Figures):
+    """Of labels that exclude each other."""
+
     hits: int
     top_1: Interval
     top_5: float | None = Field(None, description="Where there are five labels or more.")
@@ -69,24 +90,17 @@ class SingleFigures(BaseModel):
     brier: float
     roc_auc: float | None = Field(None, description="Of two labels: the second against the first.")
     average_precision: float | None = Field(None, description="Of two labels: the second's.")
-    labels: list[LabelFigures]
-    groups: list[GroupFigures]
-    worst_gap: float | None = Field(None, description="Between the best and the worst group's accuracy.")
 
 
-class MultiFigures(BaseModel):
+class MultiFigures(Figures):
     """Of pictures that may have several labels."""
 
-    pictures: int
     mean_average_precision: Interval
     micro_f1: Interval
     macro_f1: Interval
     micro_precision: float
     micro_recall: float
     exact_match: float = Field(description="Share whose labels are all right and none too many.")
-    labels: list[LabelFigures]
-    groups: list[GroupFigures]
-    worst_gap: float | None = None
 
 
 class TreeFigures(BaseModel):
@@ -110,32 +124,29 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
     top_5 = (records.top == truth[:, None]).any(axis=1) if len(names) >= TOP else None
     answered = records.answered
     binary = _binary(records) if len(names) == 2 else {}
-    groups = _groups(records.groups, lambda rows: float(hits[rows].mean()))
-    count = len(truth)
+    draws = [
+        (float(hits[rows].mean()), *_macro(truth[rows], prediction[rows], len(names)))
+        for rows in resamples(len(truth), _draws(len(truth)))
+    ]
+    accuracies, recalls, f1s = zip(*draws, strict=True)
     return SingleFigures(
         pictures=len(truth),
         hits=int(hits.sum()),
-        top_1=_interval(float(hits.mean()), [float(hits[rows].mean()) for rows in _draws(count)]),
+        top_1=_interval(float(hits.mean()), accuracies),
         top_5=None if top_5 is None else float(top_5.mean()),
         top_5_hits=None if top_5 is None else int(top_5.sum()),
-        mean_per_class_recall=_interval(
-            float(recall[present].mean()),
-            [_macro(truth[rows], prediction[rows], len(names))[0] for rows in _draws(count)],
-        ),
+        mean_per_class_recall=_interval(float(recall[present].mean()), recalls),
         macro_precision=float(precision[present].mean()),
         macro_recall=float(recall[present].mean()),
-        macro_f1=_interval(
-            float(f1[present].mean()), [_macro(truth[rows], prediction[rows], len(names))[1] for rows in _draws(count)]
-        ),
+        macro_f1=_interval(float(f1[present].mean()), f1s),
         weighted_f1=float((f1 * support).sum() / support.sum()),
         answered=float(answered.mean()),
         accuracy_where_answered=float(hits[answered].mean()) if answered.any() else None,
-        ece=count_bins(np.clip(records.confidence, 0, 1), hits).ece,
-        nll=float(-np.log(np.maximum(records.likelihood, _FLOOR)).mean()),
+        ece=count_bins(records.confidence, hits).ece,
+        nll=float(-log_likelihoods(records.likelihood).mean()),
         brier=float(records.brier.mean()),
         labels=_label_figures(names, (precision, recall, f1, support)),
-        groups=groups,
-        worst_gap=_gap(groups),
+        groups=_groups(records.groups, lambda rows: float(hits[rows].mean())),
         **binary,
     )
 
@@ -150,24 +161,25 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
     precision, recall, f1, support = (
         one[:-1] for one in metrics.precision_recall_fscore_support(*both, average=None, zero_division=0.0)
     )
-    areas = {int(row): float(metrics.average_precision_score(truth[:, row], records.scores[:, row])) for row in present}
+    ranked = _Ranked(truth, records.scores)
+    areas = ranked.average_precisions(np.ones(len(truth)))
     micro = metrics.precision_recall_fscore_support(*both, average="micro", zero_division=0.0)
-    count = len(truth)
-    groups = _groups(records.groups, lambda rows: _f1(truth[rows], chosen[rows])[0])
+    draws = [_f1(truth[rows], chosen[rows]) for rows in resamples(len(truth), _draws(len(truth)))]
+    micros, macros = zip(*draws, strict=True)
+    maps = []
+    for rows in resamples(len(truth), _draws(len(truth)) // 10):
+        drawn = ranked.average_precisions(np.bincount(rows, minlength=len(truth)))
+        maps.append(float(np.mean(list(drawn.values()))) if drawn else 0.0)
     return MultiFigures(
         pictures=len(truth),
-        mean_average_precision=_interval(
-            float(np.mean(list(areas.values()))),
-            [_mean_ap(truth[rows], records.scores[rows]) for rows in _draws(count, 0.1)],
-        ),
-        micro_f1=_interval(float(micro[2]), [_f1(truth[rows], chosen[rows])[0] for rows in _draws(count)]),
-        macro_f1=_interval(float(f1[present].mean()), [_f1(truth[rows], chosen[rows])[1] for rows in _draws(count)]),
+        mean_average_precision=_interval(float(np.mean(list(areas.values()))), maps),
+        micro_f1=_interval(float(micro[2]), micros),
+        macro_f1=_interval(float(f1[present].mean()), macros),
         micro_precision=float(micro[0]),
         micro_recall=float(micro[1]),
         exact_match=float((truth == chosen).all(axis=1).mean()),
         labels=_label_figures(names, (precision, recall, f1, support), areas),
-        groups=groups,
-        worst_gap=_gap(groups),
+        groups=_groups(records.groups, lambda rows: _f1(truth[rows], chosen[rows])[0]),
     )
 
 
@@ -179,14 +191,13 @@ def measure_tree(hierarchy: Hierarchy, truth: IntArray, answers: IntArray, leave
     shared = sum(len(paths[a] & paths[t]) for a, t in pairs if a >= 0)
     given = sum(len(paths[a]) for a, _ in pairs if a >= 0)
     wanted = sum(len(paths[t]) for _, t in pairs)
-    precision, recall = shared / given if given else 0.0, shared / wanted
     return TreeFigures(
         answered=float((answers >= 0).mean()),
         exact=float((answers == truth).mean()),
         right_or_coarser=float(np.mean([a < 0 or a in paths[t] for a, t in pairs])),
-        hierarchical_precision=precision,
-        hierarchical_recall=recall,
-        hierarchical_f1=2 * precision * recall / (precision + recall) if precision + recall else 0.0,
+        hierarchical_precision=shared / given if given else 0.0,
+        hierarchical_recall=shared / wanted,
+        hierarchical_f1=float(f1_scores(shared, given, wanted)),
         mean_steps=float(np.mean([hierarchy.distance(a, t) for a, t in pairs])),
         flat_mean_steps=float(
             np.mean([hierarchy.distance(a, t) for a, t in zip(leaves.tolist(), truth.tolist(), strict=True)])
@@ -230,22 +241,42 @@ def _macro(truth: IntArray, prediction: IntArray, count: int) -> tuple[float, fl
     right = np.bincount(truth[truth == prediction], minlength=count)
     there, given = np.bincount(truth, minlength=count), np.bincount(prediction, minlength=count)
     present = there > 0
-    f1 = 2 * right[present] / (there[present] + given[present])
+    f1 = f1_scores(right, given, there)[present]
     return float((right[present] / there[present]).mean()), float(f1.mean())
 
 
 def _f1(truth: BoolArray, chosen: BoolArray) -> tuple[float, float]:
     """Micro- and macro-F1, the latter over the labels that have pictures."""
-    right, sums = (truth & chosen).sum(axis=0), truth.sum(axis=0) + chosen.sum(axis=0)
-    present = truth.any(axis=0)
-    macro = (2 * right[present] / sums[present]).mean() if present.any() else 0.0
-    return float(2 * right.sum() / max(1, sums.sum())), float(macro)
+    right, given, there = ((truth & chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0))
+    present = there > 0
+    macro = f1_scores(right, given, there)[present].mean() if present.any() else 0.0
+    return float(f1_scores(right.sum(), given.sum(), there.sum())), float(macro)
 
 
-def _mean_ap(truth: BoolArray, scores: Any) -> float:
-    present = np.flatnonzero(truth.any(axis=0))
-    score = require("sklearn.metrics", "evaluate").average_precision_score
-    return float(np.mean([score(truth[:, row], scores[:, row]) for row in present])) if len(present) else 0.0
+class _Ranked:
+    """Scores sorted once per label, so that the average precision of many draws costs one pass each.
+
+    Average precision as scikit-learn defines it: the precision at each distinct score, weighted by the recall it adds.
+    """
+
+    def __init__(self, truth: BoolArray, scores: npt.NDArray[np.float32]) -> None:
+        self._columns: dict[int, tuple[IntArray, BoolArray, IntArray]] = {}
+        for column in np.flatnonzero(truth.any(axis=0)):
+            order = np.argsort(-scores[:, column], kind="stable")
+            ranked = scores[order, column]
+            last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of each distinct score
+            self._columns[int(column)] = order, truth[order, column], last
+
+    def average_precisions(self, counts: npt.NDArray[Any]) -> dict[int, float]:
+        """Give each label's figure where every picture counts so often, for the labels that have pictures then."""
+        found = {}
+        for column, (order, right, last) in self._columns.items():
+            weights = counts[order].astype(np.float64)
+            hits, answers = np.cumsum(weights * right)[last], np.cumsum(weights)[last]
+            if hits[-1]:
+                added = np.diff(hits, prepend=0.0)
+                found[column] = float((added * hits / np.maximum(answers, 1)).sum() / hits[-1])
+        return found
 
 
 def _binary(records: SingleRecords) -> dict[str, float | None]:
@@ -261,28 +292,21 @@ def _binary(records: SingleRecords) -> dict[str, float | None]:
     }
 
 
-def _draws(count: int, share: float = 1.0) -> Iterator[IntArray]:
-    """Rows drawn with replacement, one draw after the other: the same each time."""
-    chance = np.random.default_rng(0)
-    for _ in range(int(share * (_DRAWS if count <= 20_000 else _DRAWS / 5))):
-        yield chance.integers(count, size=count)
+def _draws(count: int) -> int:
+    return _DRAWS if count <= _MANY else _DRAWS // 5
 
 
 def _interval(value: float, draws: Sequence[float]) -> Interval:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(value=value, low=float(low), high=float(high))
+    low, high = interval(draws)
+    return Interval(value=value, low=low, high=high)
 
 
 def _groups(groups: Sequence[str | None], figure: Callable[[IntArray], float]) -> list[GroupFigures]:
-    names = sorted({one for one in groups if one is not None})
-    found = np.array([one if one is not None else "" for one in groups], dtype=object)
-    result = []
-    for name in names:
-        rows = np.flatnonzero(found == name)
-        result.append(GroupFigures(group=name, pictures=len(rows), accuracy=figure(rows)))
-    return result
-
-
-def _gap(groups: Sequence[GroupFigures]) -> float | None:
-    figures = [group.accuracy for group in groups]
-    return max(figures) - min(figures) if len(figures) > 1 else None
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(groups):
+        if name is not None:
+            rows_of.setdefault(name, []).append(row)
+    return [
+        GroupFigures(group=name, pictures=len(rows), accuracy=figure(np.array(rows)))
+        for name, rows in sorted(rows_of.items())
+    ]

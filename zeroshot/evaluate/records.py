@@ -1,4 +1,4 @@
-"""What is kept of each picture while a dataset goes by: some forty bytes, so that memory hardly grows with it."""
+"""What is kept of each picture's answer: some forty bytes, so that memory hardly grows with their number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroshot.scoring import Scores
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from zeroshot.statistics import BoolArray, IntArray, brier_scores
 
 TOP = 5
+
+
+def rank(scores: Scores, chosen: BoolArray) -> IntArray:
+    """Order the columns of each image: what was decided on first ("not x" may be the lower score), then by score."""
+    return np.lexsort((-scores, ~chosen), axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,7 @@ class MultiRecords:
 
 
 class SingleRecorder:
-    """Takes answers in, a batch at a time."""
+    """Collects answers, a batch at a time."""
 
     def __init__(self) -> None:
         self._keys: list[str] = []
@@ -61,28 +64,27 @@ class SingleRecorder:
     def add(
         self, keys: list[str], groups: list[str | None], truth: IntArray, scores: Scores, chosen: BoolArray
     ) -> None:
-        """Take in the scores (n, k) of n images, and which label is the answer (n, k), if any."""
+        """Add the scores (n, k) of n images, and which label is the answer (n, k), if any."""
         rows = np.arange(len(truth))
-        top = np.lexsort((-scores, ~chosen), axis=1)[:, :TOP]  # "not x" may be the answer with the lower score
+        top = rank(scores, chosen)[:, :TOP]
         best, right = scores[rows, top[:, 0]], scores[rows, truth]
-        brier = (scores**2).sum(axis=1) - 2 * right + 1
         self._keys += keys
         self._groups += groups
-        self._parts.append((truth, top.astype(np.int64), best, right, brier, np.asarray(chosen.any(axis=1))))
+        self._parts.append((truth, top, best, right, brier_scores(scores, truth), np.asarray(chosen.any(axis=1))))
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was taken in."""
+        """Whether nothing was added."""
         return not self._parts
 
     def done(self) -> SingleRecords:
-        """Give what was taken in."""
+        """Give all records."""
         truth, top, best, right, brier, answered = (np.concatenate(one) for one in zip(*self._parts, strict=True))
         return SingleRecords(tuple(self._keys), truth, top, best, right, brier, answered, tuple(self._groups))
 
 
 class MultiRecorder:
-    """Takes answers in, a batch at a time."""
+    """Collects answers, a batch at a time."""
 
     def __init__(self) -> None:
         self._keys: list[str] = []
@@ -92,12 +94,12 @@ class MultiRecorder:
     def add(
         self, keys: list[str], groups: list[str | None], truth: BoolArray, scores: Scores, chosen: BoolArray
     ) -> None:
-        """Take in the scores (n, k) of n images, and which labels are the answer (n, k)."""
+        """Add the scores (n, k) of n images, and which labels are the answer (n, k)."""
         self._keys += keys
         self._groups += groups
         self._parts.append((truth, scores.astype(np.float32), chosen))
 
     def done(self) -> MultiRecords:
-        """Give what was taken in."""
+        """Give all records."""
         truth, scores, chosen = (np.concatenate(one) for one in zip(*self._parts, strict=True))
         return MultiRecords(tuple(self._keys), truth, scores, chosen, tuple(self._groups))

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from zeroshot.encoders import FloatArray
-from zeroshot.evaluate.records import IntArray
+from zeroshot.statistics import IntArray
 
 AT = (1, 5, 10)
 _ROWS = 512  # queries compared at once
@@ -27,12 +27,12 @@ class RetrievalFigures(BaseModel):
     image_to_text: dict[str, float] = Field(description="recall@k of any of a picture's captions.")
 
 
-def measure_retrieval(pictures: FloatArray, texts: FloatArray, owners: IntArray) -> RetrievalFigures:
-    """Measure both ways."""
-    to_image = _ranks(texts, pictures, [[int(owner)] for owner in owners])
+def measure_retrieval(pictures: FloatArray, texts: FloatArray, captioned: IntArray) -> RetrievalFigures:
+    """Measure both ways; `captioned` has the row of each caption's picture."""
+    to_image = _ranks(texts, pictures, [[int(picture)] for picture in captioned])
     own: list[list[int]] = [[] for _ in range(len(pictures))]
-    for caption, owner in enumerate(owners):
-        own[int(owner)].append(caption)
+    for caption, picture in enumerate(captioned):
+        own[int(picture)].append(caption)
     to_text = _ranks(pictures, texts, own)
     return RetrievalFigures(
         pictures=len(pictures),

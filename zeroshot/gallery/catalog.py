@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from zeroshot.errors import GalleryCorrupt, GalleryNotFound, GalleryRefused, quote
+from zeroshot.names import NAME_RULE, is_name
 from zeroshot.sqlite import SqliteFile
 
 DATABASE = "gallery.sqlite3"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,10 @@ def delete_gallery(home: Path, name: str) -> None:
 
 def gallery_folder(home: Path, name: str, *, create: bool) -> Path:
     """Give the folder of a gallery, made if there is none and `create` is True."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise GalleryRefused(
             f"{quote(name)} cannot be a gallery's name.",
-            "Use letters, digits, dots, dashes and underscores, up to 100.",
+            NAME_RULE,
         )
     folder = home / "galleries" / name
     if not (folder / DATABASE).is_file():

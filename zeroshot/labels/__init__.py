@@ -1,9 +1,9 @@
 """Labels, label sets, and the class matrix: one unit vector per label."""
 
 from zeroshot.labels.class_matrix import ClassMatrices, choose_templates, class_matrix, embed_reference
-from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
+from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile, name_clusters
 from zeroshot.labels.distinct import emit_warnings, label_warnings, name_warnings, text_warnings
-from zeroshot.labels.exporting import check_new_files, check_yaml, export_label_set, to_yaml, write_new_files
+from zeroshot.labels.exporting import check_yaml, export_label_set, to_yaml
 from zeroshot.labels.files import LabelEntry, LabelSetFile, label_set_names, load_label_set
 from zeroshot.labels.finding import find_label_set
 from zeroshot.labels.head import Head, Measured
@@ -32,7 +32,6 @@ __all__ = [
     "StoredLabelSet",
     "VectorFile",
     "as_label_set",
-    "check_new_files",
     "check_yaml",
     "choose_templates",
     "class_matrix",
@@ -40,6 +39,7 @@ __all__ = [
     "export_label_set",
     "find_label_set",
     "label_warnings",
+    "name_clusters",
     "name_warnings",
     "label_set_names",
     "load_label_set",
@@ -48,5 +48,4 @@ __all__ = [
     "emit_warnings",
     "text_warnings",
     "to_yaml",
-    "write_new_files",
 ]

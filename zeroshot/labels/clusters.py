@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -51,7 +51,7 @@ class ClusterFile(BaseModel):
         seen: set[int] = set()
         for place, entry in enumerate(self.clusters):
             if entry.id in seen:
-                yield Fault(("clusters", place, "id"), f"The cluster {entry.id} is there twice. Remove one.")
+                yield Fault(("clusters", place, "id"), f"The cluster {entry.id} is there twice. Remove one of the two.")
             seen.add(entry.id)
         named = [(place, entry) for place, entry in enumerate(self.clusters) if entry.name.strip()]
         first = {entry.name.strip(): place for place, entry in reversed(named)}
@@ -69,16 +69,42 @@ class ClusterFile(BaseModel):
         (centroids,) = heads
         if max(entry.id for entry in self.clusters) >= len(centroids.keys):
             raise DefinitionError(
-                f"The vectors have {len(centroids.keys)} clusters, {quote(self.name)} has others.", "Cluster again."
+                f"The vectors have {len(centroids.keys)} clusters, {quote(self.name)} has others.",
+                "Run 'zeroshot cluster' again: the .npz file is of another run.",
             )
-        named = [entry for entry in self.clusters if entry.name.strip()]
-        labels = parse_labels(dict.fromkeys(entry.name.strip() for entry in named))
-        names = [label.name for label in labels]
-        head = replace(
-            centroids,
-            labels=tuple(names),
-            weights=np.zeros((len(names), centroids.weights.shape[1]), np.float32),
-            keys=centroids.keys[[entry.id for entry in named]],
-            owners=np.array([names.index(entry.name.strip()) for entry in named], dtype=np.int64),
-        )
-        return LabelSet(self.name, labels, description=self.description, heads=(head,))
+        named = {entry.id: entry.name.strip() for entry in self.clusters if entry.name.strip()}
+        return replace(name_clusters(self.name, named, centroids), description=self.description)
+
+
+def name_clusters(name: str, names: Mapping[int, str], centroids: Head) -> LabelSet:
+    """Make a label set of named clusters: a label per name, with its clusters' centroids as examples.
+
+    Parameters
+    ----------
+    name : str
+        The label set's.
+    names : mapping of int to str
+        Clusters, as rows of the centroids, and their names; clusters of the same name become one label.
+    centroids : Head
+        Its keys are the centroids.
+
+    Returns
+    -------
+    LabelSet
+        In the order of the names.
+
+    Raises
+    ------
+    LabelError
+        If there are fewer than two names, or one cannot be used.
+    """
+    labels = parse_labels(dict.fromkeys(names.values()))
+    rows = {label.name: row for row, label in enumerate(labels)}
+    head = replace(
+        centroids,
+        labels=tuple(rows),
+        weights=np.zeros((len(rows), centroids.weights.shape[1]), np.float32),
+        keys=centroids.keys[list(names)],
+        key_labels=np.array([rows[one] for one in names.values()], dtype=np.int64),
+    )
+    return LabelSet(name, labels, heads=(head,))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from zeroshot.errors import LabelSetError, LabelSetRefused, quote
+from zeroshot.errors import OptionError, quote
 from zeroshot.labels.clusters import VectorFile
 from zeroshot.labels.files import LabelSetFile
 from zeroshot.labels.label_set import LabelSet
+from zeroshot.output import write_new_files
 
 
 def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
@@ -32,10 +31,10 @@ def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
 
     Raises
     ------
-    LabelSetRefused
-        If the file exists, or has another ending.
-    LabelSetError
-        If it cannot be written.
+    OutputExists
+        If one of the files exists; none is written then.
+    OptionError
+        If the file has another ending, or cannot be written.
     """
     check_yaml(file)
     vectors = [
@@ -45,51 +44,6 @@ def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
     files[file] = to_yaml(LabelSetFile.of(label_set, vectors).as_data()).encode()
     write_new_files(files)
     return list(files)
-
-
-def write_new_files(files: Mapping[Path, bytes]) -> None:
-    """Write files of which none exists: each whole, the last one last.
-
-    Parameters
-    ----------
-    files : mapping of Path to bytes
-        What goes where.
-
-    Raises
-    ------
-    LabelSetRefused
-        If one exists, or its folder does not; none is written then.
-    LabelSetError
-        If one cannot be written.
-    """
-    check_new_files(list(files))
-    for path, content in files.items():
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        except OSError as error:
-            raise LabelSetError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from error
-
-
-def check_new_files(paths: Sequence[Path]) -> None:
-    """Refuse, before any work is done, files that exist and folders that do not.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        What is to be written.
-
-    Raises
-    ------
-    LabelSetRefused
-        If one exists, or its folder does not.
-    """
-    for path in paths:
-        if path.exists():
-            raise LabelSetRefused(f"{path} exists.", "Give a new file's name.")
-        if not path.absolute().parent.is_dir():
-            raise LabelSetRefused(f"There is no folder {path.parent}.", "Make it first.")
 
 
 def check_yaml(file: Path) -> None:
@@ -102,11 +56,11 @@ def check_yaml(file: Path) -> None:
 
     Raises
     ------
-    LabelSetRefused
+    OptionError
         If it does not end in .yaml or .yml.
     """
     if file.suffix.lower() not in (".yaml", ".yml"):
-        raise LabelSetRefused(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
+        raise OptionError(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
 
 
 def to_yaml(data: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ class Head:
         W; zeros where there is no probe.
     keys : ndarray of float32, shape (m, dim)
         K, unit rows; none where there is no cache.
-    owners : ndarray of int64, shape (m,)
+    key_labels : ndarray of int64, shape (m,)
         Index into `labels` of each key.
     alpha : float
         Weight of the cache.
@@ -77,7 +77,7 @@ class Head:
         Sharpness of the cache.
     measured : Measured or None
         None where there were too few pictures to measure anything.
-    made_of : str
+    summary : str
         In words: the method, and how many pictures.
     """
 
@@ -86,11 +86,11 @@ class Head:
     labels: tuple[str, ...]
     weights: FloatArray
     keys: FloatArray
-    owners: IntArray
+    key_labels: IntArray
     alpha: float = 0.0
     beta: float = 0.0
     measured: Measured | None = None
-    made_of: str = field(default="", compare=False)
+    summary: str = field(default="", compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -126,8 +126,8 @@ class Head:
     @cached_property
     def _cache(self) -> tuple[FloatArray, IntArray, IntArray, IntArray]:
         """Keys sorted by label; the labels that have keys; where each one's begin, and how many they are."""
-        order = np.argsort(self.owners, kind="stable")
-        labels, starts, counts = np.unique(self.owners[order], return_index=True, return_counts=True)
+        order = np.argsort(self.key_labels, kind="stable")
+        labels, starts, counts = np.unique(self.key_labels[order], return_index=True, return_counts=True)
         return self.keys[order], labels, starts, counts
 
     def to_bytes(self) -> bytes:
@@ -145,13 +145,13 @@ class Head:
             "alpha": self.alpha,
             "beta": self.beta,
             "measured": None if self.measured is None else asdict(self.measured),
-            "made_of": self.made_of,
+            "made_of": self.summary,
         }
         arrays = {
             "facts": np.frombuffer(json.dumps(facts, sort_keys=True).encode(), dtype=np.uint8),
             "weights": self.weights.astype("<f4"),
             "keys": self.keys.astype("<f4"),
-            "owners": self.owners.astype("<i8"),
+            "owners": self.key_labels.astype("<i8"),
         }
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -183,16 +183,17 @@ class Head:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 facts = json.loads(archive["facts"].tobytes())
-                weights, keys, owners = (archive[name] for name in ("weights", "keys", "owners"))
-            measured = facts.pop("measured")
+                weights, keys, key_labels = (archive[name] for name in ("weights", "keys", "owners"))
+            measured, summary = facts.pop("measured"), facts.pop("made_of")
             labels = tuple(str(name) for name in facts.pop("labels"))
             head = cls(
                 **facts,
                 labels=labels,
                 weights=weights.astype(np.float32),
                 keys=keys.astype(np.float32),
-                owners=owners.astype(np.int64),
+                key_labels=key_labels.astype(np.int64),
                 measured=None if measured is None else Measured(**measured),
+                summary=summary,
             )
             _check_shapes(head)
         except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -202,9 +203,9 @@ class Head:
 
 def _check_shapes(head: Head) -> None:
     rows, dim = head.weights.shape
-    if rows != len(head.labels) or head.keys.shape != (len(head.owners), dim):
+    if rows != len(head.labels) or head.keys.shape != (len(head.key_labels), dim):
         raise ValueError(f"{len(head.labels)} labels, weights {head.weights.shape}, keys {head.keys.shape}")
-    if len(head.owners) and not 0 <= head.owners.min() <= head.owners.max() < rows:
+    if len(head.key_labels) and not 0 <= head.key_labels.min() <= head.key_labels.max() < rows:
         raise ValueError("a key belongs to no label")
     numbers = (head.weights, head.keys, np.array([head.alpha, head.beta], dtype=np.float64))
     if not all(np.isfinite(array).all() for array in numbers):

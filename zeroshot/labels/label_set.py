@@ -150,7 +150,7 @@ class LabelSet:
         """
         return next((found for found in self.heads if found.fingerprint == fingerprint), None)
 
-    def with_learnt(self, fingerprint: str, calibration: Calibration | None, head: Head | None) -> LabelSet:
+    def with_fitted(self, fingerprint: str, calibration: Calibration | None, head: Head | None) -> LabelSet:
         """Put what was fitted for an encoder in the place of what was there.
 
         Parameters

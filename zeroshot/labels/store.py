@@ -6,7 +6,6 @@ Every change makes a version, and every version can be read back, so that an ans
 from __future__ import annotations
 
 import difflib
-import re
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -28,11 +27,11 @@ from zeroshot.labels.versions import (
     read_version,
     write_version,
 )
+from zeroshot.names import NAME_RULE, is_name
 from zeroshot.sqlite import SqliteFile
 
 FILE = "label-sets.sqlite3"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KEPT_IN_MEMORY = 16
 
 
@@ -310,10 +309,10 @@ class LabelSetStore:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.lower().endswith((".yaml", ".yml", ".json")):
+    if not is_name(name) or name.lower().endswith((".yaml", ".yml", ".json")):
         raise LabelSetRefused(
             f"{quote(name)} cannot be a label set's name.",
-            "Use letters, digits, dots, dashes and underscores, up to 100, and no file's ending.",
+            f"{NAME_RULE} It may not end as a file does (.yaml, .yml, .json).",
             field="name",
         )
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from zeroshot.learning.calibration import BoolArray, count_bins
 from zeroshot.optional import require
 from zeroshot.scoring import Scores
+from zeroshot.statistics import BoolArray, count_bins
 
 _INCHES = 4.2  # of a panel's side
 _BARS, _GAP = "#3b76af", "#d9534f"
@@ -25,6 +25,16 @@ def reliability_diagram(panels: Sequence[tuple[str, Scores, BoolArray]]) -> byte
 
     Each bar stands over a fifteenth of the confidences and is as high as the share of its answers that are right; the
     thin line is how many of the answers it has. Bars on the diagonal mean confidences that can be taken at their word.
+
+    Parameters
+    ----------
+    panels : sequence of (str, ndarray of float64, ndarray of bool)
+        Title, confidences in [0, 1] and whether each answer is right, (m,) each.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
     """
     figure: Any = require("matplotlib.figure").Figure(
         figsize=(_INCHES * len(panels), _INCHES), dpi=110, layout="constrained"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from zeroshot.encoders import FloatArray
-from zeroshot.learning.probe import IntArray
 from zeroshot.optional import require
 from zeroshot.scoring import Scores
+from zeroshot.statistics import IntArray
 
 _NEIGHBOURS = 10
 _SHARPNESS = 3  # an edge is worth its cosine to this power

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.gallery import GallerySummary, Hit, Item, LabelCount, Statistics, Verification
 from zeroshot.labels import LabelEntry
+from zeroshot.names import NAME_PATTERN
 from zeroshot.service.problems import Problem
 from zeroshot.service.schemas import Strict, Warned
 
-GALLERY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+GALLERY_NAME = f"^{NAME_PATTERN}$"
 
 Where = Annotated[
     dict[str, Any] | None,

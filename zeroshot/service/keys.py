@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zeroshot.errors import OptionError, quote
+from zeroshot.names import NAME_RULE, is_name
 
 _PREFIX = "zs_"
 _SHORTEST = 16  # characters of a key that somebody chose
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CALLERS_KEPT = 10_000
 
 
@@ -77,10 +77,8 @@ def key_line(name: str, key: str) -> str:
     OptionError
         If the name has other characters than letters, digits, dots, dashes and underscores.
     """
-    if not _NAME.fullmatch(name):
-        raise OptionError(
-            f"A key cannot be named {quote(name)}.", "Use up to 64 letters, digits, dots, dashes and underscores."
-        )
+    if not is_name(name):
+        raise OptionError(f"A key cannot be named {quote(name)}.", NAME_RULE)
     return f"{name}={hash_key(key)}"
 
 
@@ -182,7 +180,7 @@ class RateLimit:
 def _split(line: str, position: int) -> tuple[str, str]:
     """Name and value of an entry; keys in base64 may end in =, so only what looks like a name is one."""
     before, sign, after = line.strip().partition("=")
-    named = bool(sign and after.strip("=") and _NAME.fullmatch(before))
+    named = bool(sign and after.strip("=") and is_name(before))
     name, value = (before, after.strip()) if named else (f"key-{position}", line.strip())
     if value.startswith("sha256:") and not _HASHED.fullmatch(value):
         raise OptionError(

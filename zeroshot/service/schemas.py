@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from zeroshot.labels import LabelEntry, LabelSet, Mode
+from zeroshot.names import NAME_PATTERN
 from zeroshot.scoring import Classification, Prediction
 from zeroshot.service.problems import Problem
 
@@ -16,7 +17,7 @@ PIXEL = (  # a red pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[0-9]{1,9})?$"
+NAME = rf"^{NAME_PATTERN}(@[0-9]{{1,9}})?$"
 """What the names of label sets and galleries look like, a label set's version included."""
 
 ModeName = Literal["multiclass", "binary", "multilabel", "hierarchical"]

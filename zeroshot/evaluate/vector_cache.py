@@ -38,7 +38,7 @@ class Change(Protocol):
         ...
 
 
-class VectorStore:
+class VectorCache:
     """Vectors by encoder and content, in the home folder.
 
     Parameters

@@ -18,9 +18,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from zeroshot.errors import DatasetError
-from zeroshot.evaluate.bootstrap import interval_of_mean
-from zeroshot.evaluate.evaluation import FORMAT, Evaluation
+from zeroshot.evaluate.result import FORMAT, Evaluation
 from zeroshot.optional import require
+from zeroshot.statistics import interval_of_mean
 
 PREDICTIONS = "predictions.csv"
 
@@ -127,13 +127,13 @@ def _predictions(path: Path, report: Evaluation) -> dict[str, tuple[str, bool]]:
 
 
 def _changed(first: Evaluation, second: Evaluation) -> list[str]:
-    """What was asked or of whom, where the two differ."""
+    """Dataset, model, options and package versions, where the two differ."""
     found = []
-    for part in ("dataset", "model", "question"):
+    for part in ("dataset", "model", "scoring"):
         one, two = (_as_data(getattr(report, part)) for report in (first, second))
         found += [
-            f"{told}: {_short(one.get(name))} -> {_short(two.get(name))}"
-            for name, told in _TOLD.items()
+            f"{shown}: {_short(one.get(name))} -> {_short(two.get(name))}"
+            for name, shown in _FACT_NAMES.items()
             if one.get(name) != two.get(name)
         ]
     for package in sorted({*first.run.versions, *second.run.versions}):
@@ -143,7 +143,7 @@ def _changed(first: Evaluation, second: Evaluation) -> list[str]:
     return found
 
 
-_TOLD = {
+_FACT_NAMES = {
     "name": "dataset",
     "origin": "from",
     "spec": "model",

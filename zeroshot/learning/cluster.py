@@ -8,17 +8,22 @@ number itself and leaves pictures out that are like no others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
+from zeroshot.classifier import ZeroShotClassifier
+from zeroshot.datasets import Problem
 from zeroshot.encoders import FloatArray
-from zeroshot.errors import LearningError, OptionError
-from zeroshot.labels import Head
-from zeroshot.learning.probe import IntArray
+from zeroshot.errors import ImageError, LearningError, OptionError
+from zeroshot.images import ImageSource
+from zeroshot.labels import Head, LabelSet, name_clusters
+from zeroshot.learning.examples import embed_images
+from zeroshot.learning.probe import threads_for
 from zeroshot.optional import require
+from zeroshot.statistics import IntArray
 
 _TRIED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 50)
 _JUDGED = 2_000  # pictures that a number of clusters is judged by
@@ -37,27 +42,144 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """Groups of pictures, largest first."""
+    """Groups of images, largest first.
+
+    Parameters
+    ----------
+    members : ndarray of int64, shape (n,)
+        Each image's group; -1 for none.
+    centroids : ndarray of float32, shape (k, dim)
+        Unit rows.
+    tried : tuple of (int, float)
+        Numbers of groups, and the silhouette of each; empty where the number was given.
+    """
 
     members: IntArray
     centroids: FloatArray
     tried: tuple[tuple[int, float], ...] = ()
 
     def typical(self, cluster: int, vectors: FloatArray, count: int) -> IntArray:
-        """Give the pictures nearest to a cluster's middle."""
+        """Give the images nearest to a cluster's centroid.
+
+        Parameters
+        ----------
+        cluster : int
+            Which.
+        vectors : ndarray of float32, shape (n, dim)
+            The images' unit rows.
+        count : int
+            At most so many.
+
+        Returns
+        -------
+        ndarray of int64, shape (m,)
+            Rows, the nearest first.
+        """
         inside = np.flatnonzero(self.members == cluster)
         nearest = np.argsort(-(vectors[inside] @ self.centroids[cluster]), kind="stable")
         return inside[nearest[:count]]
 
 
+@dataclass(frozen=True, eq=False)
+class ClusterReport:
+    """The groups that were found.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        Each image's group, the groups' centroids, and the numbers of groups that were tried.
+    names : tuple of str
+        Each group's name: the nearest of the vocabulary that no larger group has.
+    suggestions : list of list of str
+        Each group's five nearest names, by text alone.
+    head : Head
+        The centroids, as examples of labels "0", "1"...
+    vectors : ndarray of float32, shape (n, dim)
+        Unit rows of the images that could be used.
+    used : list of int
+        Which images those are: n positions.
+    problems : tuple of Problem
+        Images that could not be used.
+    """
+
+    clusters: Clusters
+    names: tuple[str, ...]
+    suggestions: list[list[str]]
+    head: Head
+    vectors: FloatArray
+    used: list[int]
+    problems: tuple[Problem, ...]
+
+
+def cluster(
+    images: Iterable[ImageSource | ImageError],
+    vocabulary: LabelSet,
+    classifier: ZeroShotClassifier,
+    *,
+    count: int | None = None,
+    method: Method | str = Method.KMEANS,
+    min_cluster_size: int = 5,
+    name: str = "clusters",
+    on_progress: Callable[[], object] = lambda: None,
+) -> tuple[LabelSet, ClusterReport]:
+    """Group images without labels, and name each group by text alone.
+
+    Parameters
+    ----------
+    images : iterable of ImageSource or ImageError
+        Read lazily.
+    vocabulary : LabelSet
+        The names to choose from.
+    classifier : ZeroShotClassifier
+        The centroids belong to its encoder.
+    count : int or None
+        How many groups; chosen by silhouette when None.
+    method : Method or str
+        "kmeans", or "hdbscan", which leaves out images that are like no others.
+    min_cluster_size : int
+        Fewest images of a group, for "hdbscan".
+    name : str
+        The label set's.
+    on_progress : callable
+        Called once per image.
+
+    Returns
+    -------
+    (LabelSet, ClusterReport)
+        A label per group, with its centroid as an example, not stored; and the groups.
+
+    Raises
+    ------
+    LearningError
+        If fewer than three different images can be used, or no groups are found.
+    OptionError
+        If an option is out of range.
+    """
+    used, vectors, problems = embed_images(images, classifier, on_progress)
+    clusters = cluster_pictures(vectors, count=count, method=method, min_cluster_size=min_cluster_size)
+    matrix, encoder = classifier.class_matrix(vocabulary), classifier.encoder
+    ranked = suggest_names(clusters.centroids, matrix, vocabulary.names, top=len(clusters.centroids))
+    names: list[str] = []
+    for number, nearest in enumerate(ranked):
+        names.append(next((one for one in nearest if one not in names), f"group {number}"))
+    head = centroid_head(
+        clusters, vectors, matrix, encoder.logit_scale, model=encoder.spec, fingerprint=encoder.fingerprint
+    )
+    suggestions = suggest_names(clusters.centroids, matrix, vocabulary.names)
+    report = ClusterReport(clusters, tuple(names), suggestions, head, vectors, used, problems)
+    return name_clusters(name, dict(enumerate(names)), head), report
+
+
 def cluster_pictures(
-    vectors: FloatArray, *, count: int | None = None, method: Method | str = Method.KMEANS, smallest: int = 5
+    vectors: FloatArray, *, count: int | None = None, method: Method | str = Method.KMEANS, min_cluster_size: int = 5
 ) -> Clusters:
     """Group pictures."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     distinct = len(np.unique(vectors, axis=0))
     if not np.isfinite(vectors).all():
-        raise LearningError("There are vectors that are not finite.", "Check the model.")
+        raise LearningError(
+            "There are vectors that are not finite.", "Try another model: this one gives infinite or undefined numbers."
+        )
     if distinct < 3:
         raise LearningError(f"There are {distinct} different pictures.", "Give three at least.")
     if count is not None and not 2 <= count < distinct:
@@ -71,7 +193,7 @@ def cluster_pictures(
     if method == Method.HDBSCAN:
         if count is not None:
             raise OptionError("HDBSCAN finds the number of clusters itself.", "Leave count out.", field="count")
-        return _ordered(vectors, _hdbscan(vectors, smallest), ())
+        return _ordered(vectors, _hdbscan(vectors, min_cluster_size), ())
     if count is not None:
         return _ordered(vectors, _kmeans(vectors, count), ())
     judged = np.random.default_rng(0).permutation(len(vectors))[:_JUDGED]
@@ -115,10 +237,10 @@ def centroid_head(
         labels=tuple(str(number) for number in range(count)),
         weights=np.zeros((count, dim), np.float32),
         keys=clusters.centroids,
-        owners=np.arange(count),
+        key_labels=np.arange(count),
         alpha=_STRENGTH * text / max(near, 1e-9),
         beta=_BETA,
-        made_of=f"centroids of {count} clusters of {int((clusters.members >= 0).sum())} pictures",
+        summary=f"centroids of {count} clusters of {int((clusters.members >= 0).sum())} pictures",
     )
 
 
@@ -128,18 +250,23 @@ def _kmeans(vectors: FloatArray, count: int) -> IntArray:
     kmeans = faiss.Kmeans(
         vectors.shape[1], count, niter=_ROUNDS, nredo=_STARTS, spherical=True, seed=0, min_points_per_centroid=1
     )
-    kmeans.train(vectors)
-    return np.asarray(kmeans.index.search(vectors, 1)[1].ravel(), dtype=np.int64)
+    with threads_for(vectors.size * count):
+        kmeans.train(vectors)
+        return np.asarray(kmeans.index.search(vectors, 1)[1].ravel(), dtype=np.int64)
 
 
-def _hdbscan(vectors: FloatArray, smallest: int) -> IntArray:
-    if not 2 <= smallest <= len(vectors):
+def _hdbscan(vectors: FloatArray, min_cluster_size: int) -> IntArray:
+    if not 2 <= min_cluster_size <= len(vectors):
         raise OptionError(
-            f"smallest={smallest} is not from 2 to {len(vectors)}.", f"Use 2 to {len(vectors)}.", field="smallest"
+            f"min_cluster_size={min_cluster_size} is not from 2 to {len(vectors)}.",
+            f"Use 2 to {len(vectors)}.",
+            field="min_cluster_size",
         )
-    found = require("sklearn.cluster").HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(vectors)
+    found = require("sklearn.cluster").HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(vectors)
     if found.max() < 0:
-        raise LearningError("No pictures lie closer together than the rest.", "Use k-means, or a smaller group.")
+        raise LearningError(
+            "No pictures lie closer together than the rest.", "Use k-means, or a smaller min_cluster_size."
+        )
     return np.asarray(found, dtype=np.int64)
 
 
