@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -27,8 +27,8 @@ class Bins:
     """Answers sorted by their confidence into fifteen parts of [0, 1]: counts, hits, and sums of the confidence."""
 
     counts: IntArray
-    hits: FloatArray
-    confidence: FloatArray
+    hits: Float64Array
+    confidence: Float64Array
 
     @property
     def ece(self) -> float:
@@ -36,7 +36,7 @@ class Bins:
         return float(np.abs(self.confidence - self.hits).sum() / self.counts.sum())
 
 
-def count_bins(confidence: FloatArray, hits: BoolArray) -> Bins:
+def count_bins(confidence: Float64Array, hits: BoolArray) -> Bins:
     """Sort answers by confidence; rounding may have put one just outside [0, 1]."""
     confidence = np.clip(confidence, 0, 1)
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
@@ -44,17 +44,17 @@ def count_bins(confidence: FloatArray, hits: BoolArray) -> Bins:
     return Bins(np.bincount(bins, minlength=_BINS), np.asarray(right, np.float64), np.asarray(sums, np.float64))
 
 
-def log_likelihoods(probabilities: FloatArray) -> FloatArray:
+def log_likelihoods(probabilities: Float64Array) -> Float64Array:
     """Give the logarithms of the right answers' probabilities; the negative of their mean is the NLL."""
     return np.asarray(np.log(np.maximum(probabilities, _FLOOR)))
 
 
-def brier_scores(probabilities: FloatArray, right: IntArray) -> FloatArray:
+def brier_scores(probabilities: Float64Array, right: IntArray) -> Float64Array:
     """Give each row's squared distance from the right answer: (n, k) and (n,) to (n,), each in [0, 2]."""
     return np.asarray((probabilities**2).sum(axis=1) - 2 * probabilities[np.arange(len(right)), right] + 1)
 
 
-def f1_scores(hits: npt.ArrayLike, answered: npt.ArrayLike, right: npt.ArrayLike) -> FloatArray:
+def f1_scores(hits: npt.ArrayLike, answered: npt.ArrayLike, right: npt.ArrayLike) -> Float64Array:
     """Give F1 from counts: answers that are right, all answers, all right answers; 0 where there is none of either."""
     return np.asarray(2 * np.asarray(hits) / np.maximum(np.asarray(answered) + np.asarray(right), 1))
 
@@ -72,6 +72,6 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def interval_of_mean(values: FloatArray) -> tuple[float, float]:
+def interval_of_mean(values: Float64Array) -> tuple[float, float]:
     """Give the 95 % interval of a mean."""
     return interval([float(values[rows].mean()) for rows in resamples(len(values), _DRAWS)])
