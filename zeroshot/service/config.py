@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from zeroshot.service.api_keys import ApiKeys
@@ -126,7 +127,7 @@ class ServiceConfig:
         names -= {"tracing", *others}  # there it is whether, here it is what
         return cls(**{name: getattr(settings, name) for name in names}, **others)
 
-    @property
+    @cached_property
     def stream_window(self) -> int:
         """How many images of a stream are worked on at once: two batches, and at most half of all places."""
         return max(1, min(2 * self.batch_size, self.max_in_flight // 2))

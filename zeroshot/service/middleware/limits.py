@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,29 +61,36 @@ class Limits:
             return
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
-        body = _Body(self, receive)
+        places = 1 if inference else 0
         self.requests += 1
+        pipeline.in_flight += places
+        body = _Body(self, receive)
         try:
-            with pipeline.admitted(1) if inference else nullcontext():
-                if headers.get(b"content-type", b"").lower().startswith(NDJSON):
-                    await self._run(scope, body, body.next_part, send, None)
-                    return
-                if declared.isdigit() and int(declared) > self.max_bytes:
-                    raise body.too_large()
-                if await body.read(self._left_s()):
-                    await self._run(scope, body, body.whole, send, self._left_s())
+            if headers.get(b"content-type", b"").lower().startswith(NDJSON):
+                await self._run(scope, body.next_part, send, body.client_gone(), None)
+                return
+            if declared.isdigit() and int(declared) > self.max_bytes:
+                raise body.too_large()
+            if (content := await body.read(self._left_s())) is not None:
+                whole: asyncio.Queue[Message] = asyncio.Queue()
+                whole.put_nowait({"type": "http.request", "body": content, "more_body": False})
+                await self._run(scope, whole.get, send, receive(), self._left_s())
         except ZeroshotError as error:  # of this middleware: those of the routes are answered below it
-            await respond(error)(scope, receive, send)
+            await respond(error, scope["path"])(scope, receive, send)
         finally:
             self.requests -= 1
+            pipeline.in_flight -= places
             self.bytes_in_flight -= body.counted
 
     def _left_s(self) -> float:
         return max(0.0, current.get().deadline - time.monotonic())
 
-    async def _run(self, scope: Scope, body: _Body, receive: Receive, send: Send, limit_s: float | None) -> None:
+    async def _run(
+        self, scope: Scope, receive: Receive, send: Send, client_gone: Awaitable[object], limit_s: float | None
+    ) -> None:
+        """Have the request answered until its client leaves or its time is up."""
         work = asyncio.ensure_future(self.app(scope, receive, send))
-        gone = asyncio.ensure_future(body.client_gone())
+        gone = asyncio.ensure_future(client_gone)
         try:
             await asyncio.wait((work, gone), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
@@ -91,8 +98,12 @@ class Limits:
             if work.done() or gone.done():
                 return
         finally:
-            await _end(work)
             gone.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait((work,))
+                if not work.cancelled():
+                    work.exception()  # nobody waits for it
         if current.get().status is None:
             raise DeadlineExceeded(f"No answer within {self.timeout_s:g} s.", "Try again later.")
 
@@ -111,18 +122,17 @@ class _Body:
         self.counted = 0
         self._limits = limits
         self._receive = receive
-        self._content: bytes | None = None
         self._complete = asyncio.Event()
 
-    async def read(self, limit_s: float) -> bool:
-        """Read all of it, within bounds; False if the client has left."""
+    async def read(self, limit_s: float) -> bytes | None:
+        """Read all of it, within bounds; None if the client has left."""
         parts = []
         try:
             async with asyncio.timeout(limit_s):
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
-                        return False
+                        return None
                     part = message.get("body", b"")
                     if self.counted + len(part) > self._limits.max_bytes:
                         raise self.too_large()
@@ -130,19 +140,9 @@ class _Body:
                     self.counted += len(part)
                     parts.append(part)
                     if not message.get("more_body", False):
-                        break
+                        return b"".join(parts)
         except TimeoutError as error:
             raise _no_body(f"The body did not come within {self._limits.timeout_s:g} s.") from error
-        self._content = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._complete.set()
-        return True
-
-    async def whole(self) -> Message:
-        """Give the body that was read, and after it what comes: the client's leaving."""
-        if self._content is None:
-            return await self._receive()
-        content, self._content = self._content, None
-        return {"type": "http.request", "body": content, "more_body": False}
 
     async def next_part(self) -> Message:
         """Give the next part of a stream, which is not counted: lines are dropped when they are done."""
@@ -155,7 +155,7 @@ class _Body:
         return message
 
     async def client_gone(self) -> None:
-        """Return when the client has left; it is listened for once the body is in."""
+        """Return when the client of a stream has left; it is listened for once the body is in."""
         await self._complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -181,15 +181,6 @@ def _is_inference(scope: Scope) -> bool:
 
 def _no_body(message: str) -> RequestError:
     return RequestError(408, "request-timeout", message, "Send it again.")
-
-
-async def _end(task: asyncio.Future[None]) -> None:
-    """Cancel what still runs, and wait until it has ended; nobody waits for its exception."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            task.exception()
 
 
 async def _refuse(send: Send, retry_after_s: int) -> None:

@@ -55,9 +55,8 @@ class RequestLog:
 
         def record() -> None:
             nonlocal recorded
-            if not recorded:
-                recorded = True
-                self._record(scope, headers, context, time.monotonic() - start)
+            recorded = True
+            self._record(scope, headers, context, time.monotonic() - start)
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -75,7 +74,8 @@ class RequestLog:
             await self.app(scope, receive, send_on)
         finally:
             current.reset(token)
-            record()
+            if not recorded:
+                record()
 
     def _timeout(self, asked: bytes | None) -> float:
         with suppress(TypeError, ValueError):

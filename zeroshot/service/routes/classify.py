@@ -60,10 +60,11 @@ async def classify(request: Request) -> Response:
     state: ServiceState = request.app.state.service
     job = await read_classify_job(request, state)
     current.get().pictures = len(job.sources)
+    if job.is_single:
+        ranking = await prepare(state.pipeline, job.question)
+        return _json(await ranking.rank(await state.pipeline.embed(job.sources[0])))
     with state.pipeline.admitted(len(job.sources) - 1):
         ranking = await prepare(state.pipeline, job.question)
-        if job.is_single:
-            return _json(await ranking.rank(await state.pipeline.embed(job.sources[0])))
         outcomes = await gather(ranking.answer_or_error(source) for source in job.sources)
     results = [one if isinstance(one, Answer) else Refusal(problem=describe(one)) for one in outcomes]
     return _json(Answers.model_construct(results=results))
