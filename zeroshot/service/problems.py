@@ -129,11 +129,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-def from_validation(error: ValidationError, within: tuple[str, int] | None = None) -> RequestError:
-    """Say in one line what pydantic found; `within`, of a part of a list, is the list's name and the part's start."""
+def from_validation(error: ValidationError) -> RequestError:
+    """Say in one line what pydantic found."""
     first = error.errors(include_url=False)[0]
-    if within is not None:
-        first["loc"] = (within[0], within[1] + int(first["loc"][0]), *first["loc"][1:])
     if first["type"] == "json_invalid":
         reason = str(first.get("ctx", {}).get("error", first["msg"]))
         return RequestError(400, "invalid-json", f"The body is not valid JSON: {reason}.", "Send a JSON object.")

@@ -112,27 +112,23 @@ async def read_question(body: bytes, model: type[QuestionT], few_labels: int) ->
         return parse(body, model)
     try:
         data = from_json(body)
+        labels = data.get("labels") if isinstance(data, dict) else None
+        if not isinstance(labels, list) or len(labels) <= few_labels:
+            return model.model_validate(data, strict=True)
+        question = model.model_validate(data | {"labels": None}, strict=True)
+        question.labels = await run_sync(_entries, labels)
     except ValueError:
-        return parse(body, model)  # says what is wrong
-    labels = data.get("labels") if isinstance(data, dict) else None
-    if not isinstance(labels, list) or len(labels) <= few_labels:
-        return check_fields(data, model)
-    question = check_fields(data | {"labels": None}, model)
-    question.labels = await run_sync(_entries, labels)
+        return parse(body, model)  # says what is wrong, as of any body
     return question
 
 
 def _entries(labels: list[Any]) -> list[str | LabelEntry]:
-    entries: list[str | LabelEntry] = []
-    for start in range(0, len(labels), _LABELS_AT_ONCE):
-        try:
-            entries += _LABELS.validate_python(labels[start : start + _LABELS_AT_ONCE], strict=True)
-        except ValidationError as error:
-            raise from_validation(error, ("labels", start)) from error
-    return entries
+    starts = range(0, len(labels), _LABELS_AT_ONCE)
+    parts = (_LABELS.validate_python(labels[start : start + _LABELS_AT_ONCE], strict=True) for start in starts)
+    return [entry for part in parts for entry in part]
 
 
-def check_fields(fields: object, model: type[ModelT]) -> ModelT:
+def check_fields(fields: dict[str, object], model: type[ModelT]) -> ModelT:
     """Check fields that were parsed already."""
     try:
         return model.model_validate(fields, strict=True)
