@@ -134,9 +134,10 @@ def test_the_stages_are_in_log_metrics_and_answer(
 ) -> None:
     stages = REQUESTS[name][2]
     metrics = app.state.service.metrics.registry
-    counts = lambda: {
-        stage: metrics.get_sample_value("zeroshot_stage_seconds_count", {"stage": stage}) for stage in STAGES
-    }
+
+    def counts() -> dict[str, float]:
+        return {stage: metrics.get_sample_value("zeroshot_stage_seconds_count", {"stage": stage}) for stage in STAGES}
+
     before = counts()
     with caplog.at_level(logging.INFO, "zeroshot.access"):
         answer = ask(http, name, f"timed for {name}")

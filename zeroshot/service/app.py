@@ -37,7 +37,7 @@ from zeroshot.service.routes import classify, galleries, health, label_sets
 from zeroshot.service.schemas import classify as classify_schemas
 from zeroshot.service.schemas import galleries as gallery_schemas
 from zeroshot.service.schemas import label_sets as label_set_schemas
-from zeroshot.service.state import ServiceState
+from zeroshot.service.state import ServiceState, StateCollector
 
 _ROUTERS = (
     classify.router, label_sets.router, galleries.router, openai.router, hugging_face.router, roboflow.router,
@@ -83,7 +83,6 @@ def create_app(
     metrics, store = Metrics(), LabelSetStore(home)
     pipeline = Pipeline(classifier, store, config, metrics, download)
     pool = GalleryPool(home, QueuedEncoder(pipeline), limits=pipeline.limits, cache=classifier.cache)
-    metrics.watch(pipeline, pool.counts)
     app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
@@ -101,6 +100,7 @@ def create_app(
         label_set_threads=CapacityLimiter(4),
         started=int(time.time()),
     )
+    metrics.registry.register(StateCollector(app.state.service))
     problems.install(app)
     for router in _ROUTERS:
         app.include_router(router)

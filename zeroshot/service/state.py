@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from zeroshot.labels import LabelSetStore
 from zeroshot.service.config import ServiceConfig
@@ -27,3 +29,30 @@ class ServiceState:
     label_set_threads: CapacityLimiter
     started: int
     """Unix time."""
+
+
+class StateCollector:
+    """Prometheus metrics that are looked up when they are asked for."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        """Give their values now."""
+        pipeline = self._state.pipeline
+        batcher, cache = pipeline.batcher, pipeline.classifier.cache
+        yield GaugeMetricFamily("zeroshot_in_flight", "Pictures being worked on.", pipeline.in_flight)
+        yield GaugeMetricFamily("zeroshot_queue_depth", "Pictures waiting for the encoder.", batcher.waiting)
+        yield GaugeMetricFamily("zeroshot_encoder_up", "1 while the encoder is healthy.", float(batcher.health == "ok"))
+        yield CounterMetricFamily("zeroshot_encoder_restarts", "Encoder threads replaced.", batcher.restarts)
+        if cache is not None:
+            yield CounterMetricFamily("zeroshot_text_cache_hits", "Labels found embedded.", cache.hits)
+            yield CounterMetricFamily("zeroshot_text_cache_misses", "Labels that had to be embedded.", cache.misses)
+        sizes = GaugeMetricFamily("zeroshot_gallery_items", "Items of each open gallery.", labels=("gallery",))
+        for name, count in self._state.galleries.counts().items():
+            sizes.add_metric((name,), count)
+        yield sizes
+
+    def describe(self) -> Iterator[Metric]:
+        """Give none: Prometheus's client asks at registration, before there is anything."""
+        return iter(())
