@@ -193,3 +193,44 @@ def test_bytes_and_time_are_bounded(port: int) -> None:
             remote().fetch(f"{here}/{path}")
     with pytest.raises(ImageNotFound, match="could not be fetched"):
         remote().fetch("http://pictures.test:1/cat.jpg")
+
+
+def test_without_a_policy_any_address_is_asked_and_proxies_are_used(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"http://127.0.0.1:{port}"
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    anywhere = Downloader(10**6, 5.0)
+    assert anywhere.fetch(f"{here}/cat.jpg") == CAT
+    with pytest.raises(ImageNotFound, match="not an http"):
+        anywhere.fetch(f"{here}/to/302/file:///etc/passwd")
+    asked: list[tuple[str, str | None]] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Proxy-Authorization"]))
+            self.send_response(HTTPStatus.OK)
+            self.end_headers()
+            self.wfile.write(CAT)
+
+        def do_CONNECT(self) -> None:
+            asked.append((self.path, self.headers["Proxy-Authorization"]))
+            self.send_error(HTTPStatus.FORBIDDEN)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    proxy = Quiet(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{proxy.server_port}")
+    monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.server_port}")
+    try:
+        assert anywhere.fetch("http://pictures.test/cat.jpg?a=1") == CAT
+        with pytest.raises(ImageNotFound, match="the proxy answered 403"):
+            anywhere.fetch("https://pictures.test/cat.jpg")
+        assert asked == [("http://pictures.test/cat.jpg?a=1", "Basic bWU6c2VjcmV0"), ("pictures.test:443", None)]
+        assert remote().fetch(f"http://pictures.test:{port}/cat.jpg") == CAT  # a policy asks no proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert len(asked) == 2

@@ -18,7 +18,7 @@ from tests.conftest import Run, running_server, served
 from tests.pictures import PHOTOS
 from tests.test_batching import eventually
 from tests.test_service import problem_of
-from zeroshot import ZeroShotClassifier
+from zeroshot import Encoder, ImageLimits, ZeroShotClassifier
 from zeroshot.errors import OptionError
 from zeroshot.images.download import AddressPolicy, Downloader
 from zeroshot.service import ApiKeys, ServiceConfig, create_app, hash_key, new_key
@@ -289,3 +289,14 @@ def test_pictures_are_fetched_where_that_is_allowed(
     with served(app) as base, httpx.Client(base_url=base, timeout=30) as http:
         assert http.post("/v1/classify", json={**ASKED, "image": url}).json()["labels"] == ["cat"]
         assert 'zeroshot_stage_seconds_count{stage="fetch"} 1.0' in http.get("/metrics").text
+
+
+def test_urls_that_the_command_line_may_fetch_are_not_fetched_for_strangers(tiny: Encoder, tmp_path: Path) -> None:
+    open_to_all = ZeroShotClassifier(tiny, limits=ImageLimits(allow_urls=True))
+    with served(create_app(open_to_all, tmp_path)) as base, httpx.Client(base_url=base, timeout=30) as http:
+        http.post("/v1/galleries", json={"name": "g"})
+        url = f"{base}/healthz"
+        problem_of(http.post("/v1/classify", json={**ASKED, "image": url}), 422, "image-source-refused")
+        problem_of(http.post("/v1/galleries/g/search", json={"queries": [{"image": url}]}), 422, "image-source-refused")
+        stored = http.post("/v1/galleries/g/items", json={"items": [{"id": "a", "image": url}]}).json()["results"]
+        assert stored[0]["problem"]["type"].endswith("image-source-refused")
