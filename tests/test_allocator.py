@@ -14,7 +14,7 @@ from tests.conftest import environment
 PROGRAM = """
 import ctypes, sys, threading
 if sys.argv[1] == "bound":
-    from zeroshot.service.allocator import bound_memory
+    from zeroshot.service.server import bound_memory
     bound_memory()
 held, all_have = [], threading.Barrier(9)
 def work():

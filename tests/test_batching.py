@@ -16,8 +16,9 @@ import pytest
 from tests.pictures import cat
 from zeroshot import Encoder
 from zeroshot.errors import DeadlineExceeded, ModelCorrupt, Overloaded, WorkerLost
-from zeroshot.service.batching import Batcher, BatchReport, Job
-from zeroshot.service.watchdog import Watchdog
+from zeroshot.service import ServiceConfig
+from zeroshot.service.inference.batcher import Batcher, BatchReport, Job
+from zeroshot.service.inference.watchdog import Watchdog
 
 LATER = float("inf")
 
@@ -46,8 +47,10 @@ class Gated:
 
 
 @contextmanager
-def batcher(encoder: object, **options: object) -> Iterator[Batcher]:
-    made = Batcher(encoder, **options)
+def batcher(
+    encoder: object, on_batch: Callable[[BatchReport], object] = lambda _: None, **bounds: float
+) -> Iterator[Batcher]:
+    made = Batcher(encoder, ServiceConfig(**bounds), on_batch)
     try:
         yield made
     finally:
@@ -71,7 +74,7 @@ def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> None:
 
 def test_what_arrives_while_a_batch_runs_forms_the_next() -> None:
     encoder, reports = Gated(), list[BatchReport]()
-    with batcher(encoder, max_batch=4, on_batch=reports.append) as one:
+    with batcher(encoder, reports.append, batch_size=4) as one:
         first = submit(one, 1)
         assert encoder.entered.acquire(timeout=5)  # an idle encoder waits for nobody
         others = [submit(one, number) for number in range(2, 8)]
@@ -86,7 +89,7 @@ def test_what_arrives_while_a_batch_runs_forms_the_next() -> None:
 def test_vectors_are_the_encoders_own_whatever_they_share_a_batch_with(tiny: Encoder) -> None:
     images = [cat().rotate(turn) for turn in range(0, 120, 10)]
     pixels = [tiny.preprocessing(image) for image in images]
-    with batcher(tiny, max_batch=5) as one:
+    with batcher(tiny, batch_size=5) as one:
         futures: list[Future[np.ndarray]] = []
         for row in pixels:
             futures.append(Future())
@@ -110,33 +113,26 @@ def test_a_poisonous_picture_harms_no_other_and_the_worker_lives_on() -> None:
         assert one.health == "ok"
 
 
-def test_the_queue_is_bounded_but_for_probes_and_those_who_wait() -> None:
+def test_the_queue_is_bounded_but_for_probes() -> None:
     encoder = Gated()
-    with batcher(encoder, max_waiting=2, max_batch=1) as one:
+    with batcher(encoder, max_in_flight=2, batch_size=1) as one:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
         waiting = [submit(one, number) for number in (1, 2)]
         with pytest.raises(Overloaded, match="2 pictures are waiting"):
             submit(one, 3)
-        probe = submit(one, 4, urgent=True)
-        with pytest.raises(Overloaded):
-            submit(one, 5, deadline=time.monotonic() + 0.05, patient=True)
-        patient: list[Future[np.ndarray]] = []
-        thread = threading.Thread(target=lambda: patient.append(submit(one, 6, patient=True)))
-        thread.start()
+        probe = submit(one, 4, high_priority=True)
         encoder.gate.set()
-        thread.join(10)
-        assert patient[0].result(5)[0] == 6
         assert probe.result(5)[0] == 4
         assert [future.result(5)[0] for future in waiting] == [1, 2]
 
 
 def test_a_probe_goes_before_what_waits() -> None:
     encoder, order = Gated(), list[float]()
-    with batcher(encoder, max_batch=1) as one:
+    with batcher(encoder, batch_size=1) as one:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
-        for future in (submit(one, 1), submit(one, 2), submit(one, 9, urgent=True)):
+        for future in (submit(one, 1), submit(one, 2), submit(one, 9, high_priority=True)):
             future.add_done_callback(lambda done: order.append(float(done.result()[0])))
         encoder.gate.set()
         eventually(lambda: len(order) == 3)
@@ -145,7 +141,7 @@ def test_a_probe_goes_before_what_waits() -> None:
 
 def test_who_leaves_frees_a_place_and_is_not_encoded() -> None:
     encoder = Gated()
-    with batcher(encoder, max_waiting=2) as one:
+    with batcher(encoder, max_in_flight=2) as one:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
         left, stayed = submit(one, 1), submit(one, 2)
@@ -173,7 +169,7 @@ def test_a_picture_whose_time_is_up_is_dropped_unencoded() -> None:
 
 def test_batches_are_kept_short_where_pictures_take_long() -> None:
     encoder = Gated()
-    with batcher(encoder, max_batch=16) as one:
+    with batcher(encoder, batch_size=16) as one:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
         one.picture_s = 0.3
@@ -199,7 +195,7 @@ def test_a_dead_thread_tells_those_it_had_is_seen_and_is_started_again() -> None
                 future.result(5)
         eventually(lambda: one.health == "dead")
         waiting = submit(one, 3)
-        watchdog = Watchdog(one)
+        watchdog = Watchdog(one, ServiceConfig())
         watchdog.start()
         assert waiting.result(10)[0] == 3
         assert (one.health, one.restarts) == ("ok", 1)
@@ -208,12 +204,12 @@ def test_a_dead_thread_tells_those_it_had_is_seen_and_is_started_again() -> None
 
 def test_a_stalled_batch_is_seen_and_ends_the_process() -> None:
     encoder, ended = Gated(), threading.Event()
-    with batcher(encoder, stall_s=0.1) as one:
+    with batcher(encoder, stall_timeout_s=0.1) as one:
         stuck = submit(one)
         assert encoder.entered.acquire(timeout=5)
         waiting = submit(one, 1)
         eventually(lambda: one.health == "stalled")
-        watchdog = Watchdog(one, grace_s=0.2, end=ended.set)
+        watchdog = Watchdog(one, ServiceConfig(stall_grace_s=0.2, end_process=ended.set))
         watchdog.start()
         assert ended.wait(10)
         with pytest.raises(WorkerLost):
@@ -224,7 +220,7 @@ def test_a_stalled_batch_is_seen_and_ends_the_process() -> None:
 
 def test_closing_answers_what_waits_and_refuses_what_comes_then() -> None:
     encoder = Gated()
-    one = Batcher(encoder)
+    one = Batcher(encoder, ServiceConfig())
     submit(one)
     assert encoder.entered.acquire(timeout=5)
     waiting = submit(one, 1)

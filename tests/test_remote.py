@@ -12,7 +12,7 @@ import pytest
 
 from tests.pictures import PHOTOS
 from zeroshot.errors import ImageNotFound, ImageSourceRefused, ImageTooLarge
-from zeroshot.service.remote import RemotePictures, is_public
+from zeroshot.images.download import AddressPolicy, Downloader, is_public
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
 
@@ -35,7 +35,7 @@ def test_no_spelling_of_a_private_address_is_connected_to(host: str, monkeypatch
     monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("connected"))
     for url in (f"http://{host}/cat.jpg", f"https://{host}:8443/cat.jpg"):
         with pytest.raises((ImageSourceRefused, ImageNotFound)):
-            RemotePictures(("*",), 10**6).fetch(url)
+            Downloader(10**6, 10.0, AddressPolicy(("*",))).fetch(url)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_no_spelling_of_a_private_address_is_connected_to(host: str, monkeypatch
 def test_what_is_no_plain_address_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("connected"))
     with pytest.raises((ImageSourceRefused, ImageNotFound)):
-        RemotePictures(("*",), 10**6, resolver=lambda *_: ["127.0.0.1"]).fetch(url)
+        Downloader(10**6, 10.0, AddressPolicy(("*",), resolver=lambda *_: ["127.0.0.1"])).fetch(url)
 
 
 def test_public_addresses_are_public() -> None:
@@ -123,13 +123,13 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def remote(**options: object) -> RemotePictures:
+def remote(timeout_s: float = 10.0, **policy: object) -> Downloader:
     """One that knows two names, "pictures.test" here and "inside.test" there, and takes this machine for public."""
     addresses = {"pictures.test": "127.0.0.1", "inside.test": "10.0.0.5"}
     settings = {
-        "resolver": lambda host, _: [addresses.get(host, host)], "is_allowed": lambda one: one == "127.0.0.1", **options
+        "resolver": lambda host, _: [addresses.get(host, host)], "is_allowed": lambda one: one == "127.0.0.1", **policy
     }  # fmt: skip
-    return RemotePictures(("*",), 10**6, **settings)
+    return Downloader(10**6, timeout_s, AddressPolicy(("*",), **settings))
 
 
 def test_a_picture_is_fetched_through_redirects(port: int) -> None:
@@ -164,8 +164,9 @@ def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_checked(port:
 
 
 def test_only_hosts_of_the_list_are_asked(port: int) -> None:
-    def only(*hosts: str) -> RemotePictures:
-        return RemotePictures(hosts, 10**6, resolver=lambda *_: ["127.0.0.1"], is_allowed=lambda _: True)
+    def only(*hosts: str) -> Downloader:
+        policy = AddressPolicy(hosts, resolver=lambda *_: ["127.0.0.1"], is_allowed=lambda _: True)
+        return Downloader(10**6, 10.0, policy)
 
     assert only("pictures.test").fetch(f"http://pictures.test:{port}/cat.jpg") == CAT
     assert only("*.test").fetch(f"http://PICTURES.test:{port}/cat.jpg") == CAT
@@ -192,3 +193,44 @@ def test_bytes_and_time_are_bounded(port: int) -> None:
             remote().fetch(f"{here}/{path}")
     with pytest.raises(ImageNotFound, match="could not be fetched"):
         remote().fetch("http://pictures.test:1/cat.jpg")
+
+
+def test_without_a_policy_any_address_is_asked_and_proxies_are_used(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = f"http://127.0.0.1:{port}"
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    anywhere = Downloader(10**6, 5.0)
+    assert anywhere.fetch(f"{here}/cat.jpg") == CAT
+    with pytest.raises(ImageNotFound, match="not an http"):
+        anywhere.fetch(f"{here}/to/302/file:///etc/passwd")
+    asked: list[tuple[str, str | None]] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Proxy-Authorization"]))
+            self.send_response(HTTPStatus.OK)
+            self.end_headers()
+            self.wfile.write(CAT)
+
+        def do_CONNECT(self) -> None:
+            asked.append((self.path, self.headers["Proxy-Authorization"]))
+            self.send_error(HTTPStatus.FORBIDDEN)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    proxy = Quiet(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{proxy.server_port}")
+    monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.server_port}")
+    try:
+        assert anywhere.fetch("http://pictures.test/cat.jpg?a=1") == CAT
+        with pytest.raises(ImageNotFound, match="the proxy answered 403"):
+            anywhere.fetch("https://pictures.test/cat.jpg")
+        assert asked == [("http://pictures.test/cat.jpg?a=1", "Basic bWU6c2VjcmV0"), ("pictures.test:443", None)]
+        assert remote().fetch(f"http://pictures.test:{port}/cat.jpg") == CAT  # a policy asks no proxy
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+    assert len(asked) == 2

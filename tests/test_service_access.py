@@ -18,10 +18,11 @@ from tests.conftest import Run, running_server, served
 from tests.pictures import PHOTOS
 from tests.test_batching import eventually
 from tests.test_service import problem_of
-from zeroshot import ZeroShotClassifier
+from zeroshot import Encoder, ImageLimits, ZeroShotClassifier
 from zeroshot.errors import OptionError
-from zeroshot.service import ApiKeys, RemotePictures, ServiceOptions, create_app, hash_key, new_key
-from zeroshot.service.keys import RateLimit
+from zeroshot.images.download import AddressPolicy, Downloader
+from zeroshot.service import ApiKeys, ServiceConfig, create_app, hash_key, new_key
+from zeroshot.service.api_keys import RateLimit
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
 ASKED = {"image": base64.b64encode(CAT).decode(), "labels": ["cat", "dog"], "top_k": 1}
@@ -192,7 +193,7 @@ def test_what_cannot_be_served_is_said_at_once(run: Run) -> None:
 @pytest.fixture(scope="module")
 def small(classifier: ZeroShotClassifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with room for four pictures, a megabyte, and half a second."""
-    options = ServiceOptions(max_in_flight=4, max_images=4, max_bytes_in_flight=2**20, timeout_s=1.0)
+    options = ServiceConfig(max_in_flight=4, max_images_per_request=4, max_bytes_in_flight=2**20, request_timeout_s=1.0)
     with served(create_app(classifier, tmp_path_factory.mktemp("small"), options)) as url:
         yield url
 
@@ -241,8 +242,8 @@ def test_a_request_may_ask_for_less_time(small: str) -> None:
 
 
 def test_who_leaves_frees_the_place(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
-    app = create_app(classifier, tmp_path, ServiceOptions(max_in_flight=3, timeout_s=20))
-    pipeline = app.state.pipeline
+    app = create_app(classifier, tmp_path, ServiceConfig(max_in_flight=3, request_timeout_s=20))
+    pipeline = app.state.service.pipeline
     with served(app) as url:
         holding = threading.Event()
         waiting = threading.Event()
@@ -278,13 +279,24 @@ def test_pictures_are_fetched_where_that_is_allowed(
     url = "https://pictures.example/cat.jpg"
     problem_of(client.post("/v1/classify", json={**ASKED, "image": url}), 422, "image-source-refused")
 
-    class Fetched(RemotePictures):
+    class Fetched(Downloader):
         def fetch(self, asked: str, deadline: float = 0.0) -> bytes:
             assert asked == url
             assert 0 < deadline - time.monotonic() <= 30
             return CAT
 
-    app = create_app(classifier, tmp_path, remote=Fetched(("*",), 10**6))
+    app = create_app(classifier, tmp_path, download=Fetched(10**6, 10.0, AddressPolicy(("*",))))
     with served(app) as base, httpx.Client(base_url=base, timeout=30) as http:
         assert http.post("/v1/classify", json={**ASKED, "image": url}).json()["labels"] == ["cat"]
         assert 'zeroshot_stage_seconds_count{stage="fetch"} 1.0' in http.get("/metrics").text
+
+
+def test_urls_that_the_command_line_may_fetch_are_not_fetched_for_strangers(tiny: Encoder, tmp_path: Path) -> None:
+    open_to_all = ZeroShotClassifier(tiny, limits=ImageLimits(allow_urls=True))
+    with served(create_app(open_to_all, tmp_path)) as base, httpx.Client(base_url=base, timeout=30) as http:
+        http.post("/v1/galleries", json={"name": "g"})
+        url = f"{base}/healthz"
+        problem_of(http.post("/v1/classify", json={**ASKED, "image": url}), 422, "image-source-refused")
+        problem_of(http.post("/v1/galleries/g/search", json={"queries": [{"image": url}]}), 422, "image-source-refused")
+        stored = http.post("/v1/galleries/g/items", json={"items": [{"id": "a", "image": url}]}).json()["results"]
+        assert stored[0]["problem"]["type"].endswith("image-source-refused")

@@ -25,7 +25,7 @@ from tests.conftest import environment, running_server, served, wait_until_ready
 from tests.pictures import BAD, CATS, ODD, PHOTOS, cat, encode, png_header
 from tests.test_batching import eventually
 from zeroshot import ZeroShotClassifier
-from zeroshot.service import ServiceOptions, create_app
+from zeroshot.service import ServiceConfig, create_app
 
 ASKED = {"image": base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode(), "labels": ["cat", "dog"], "top_k": 1}
 BODY = json.dumps(ASKED).encode()
@@ -35,12 +35,12 @@ BODY = json.dumps(ASKED).encode()
 def test_the_encoders_thread_killed_from_outside_is_replaced_within_seconds(
     classifier: ZeroShotClassifier, tmp_path: Path
 ) -> None:
-    app = create_app(classifier, tmp_path, ServiceOptions(end=lambda: None))
+    app = create_app(classifier, tmp_path, ServiceConfig(end_process=lambda: None))
     with served(app) as url, httpx.Client(base_url=url, timeout=30) as http:
         thread = next(
             one
             for one in threading.enumerate()
-            if one.name == "zeroshot-encoder" and one is app.state.pipeline.batcher._thread
+            if one.name == "zeroshot-encoder" and one is app.state.service.pipeline.batcher._thread
         )
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
         with httpx.Client(base_url=url, timeout=30) as other:  # wakes the thread, which dies of it

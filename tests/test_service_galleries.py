@@ -104,6 +104,19 @@ def test_python_http_and_the_command_line_find_the_same(
     assert lines == again
 
 
+@pytest.mark.parametrize("query", [{"text": "a cat"}, {"text": "eine Rakete"}, {"image": "coffee.jpg"}, {"id": "cat"}])
+def test_one_query_finds_the_same_in_python_to_the_last_bit(
+    http: httpx.Client, path: str, base: tuple[str, Path], tiny: Encoder, query: dict[str, str]
+) -> None:
+    sent = {"image": encoded(query["image"])} if "image" in query else query
+    hits = [http.post(f"{path}/search", json={"queries": [sent]}).json()["hits"] for _ in range(2)]
+    assert hits[0] == hits[1]  # the second time from the text cache
+    ours = Query(image=PHOTOS / query["image"]) if "image" in query else Query(**query)
+    with Gallery(base[1], path.rpartition("/")[2], tiny) as gallery:
+        found = gallery.search(ours)
+    assert [(hit["id"], hit["similarity"]) for hit in hits[0]] == [(hit.item.id, hit.similarity) for hit in found]
+
+
 def test_a_picture_alone_is_searched_with_a_form(http: httpx.Client, path: str) -> None:
     with (PHOTOS / "coffee.jpg").open("rb") as file:
         answer = http.post(f"{path}/search", files={"image": file}, data={"top_k": "1", "where": '{"letters": 6}'})

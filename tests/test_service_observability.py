@@ -21,7 +21,7 @@ from tests.test_batching import eventually
 from tests.test_service import problem_of
 from zeroshot import Encoder, ZeroShotClassifier
 from zeroshot.encoders import TextCache
-from zeroshot.service import ServiceOptions, Tracing, create_app
+from zeroshot.service import ServiceConfig, Tracing, create_app
 
 ASKED = {"image": base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode(), "labels": ["cat", "dog"]}
 
@@ -80,8 +80,8 @@ def test_the_dashboard_draws_metrics_that_exist(client: httpx.Client) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that the thread dies is the point
 def test_readiness_is_red_while_the_encoder_is_and_green_again(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
-    app = create_app(classifier, tmp_path, ServiceOptions(stall_s=0.3, end=lambda: None))
-    batcher = app.state.pipeline.batcher
+    app = create_app(classifier, tmp_path, ServiceConfig(stall_timeout_s=0.3, end_process=lambda: None))
+    batcher = app.state.service.pipeline.batcher
     with served(app) as url, httpx.Client(base_url=url, timeout=30) as http:
         assert http.get("/readyz").json() == {"status": "ready"}
 
@@ -100,8 +100,10 @@ def test_readiness_is_red_while_the_encoder_is_and_green_again(classifier: ZeroS
 
 
 def test_a_stalled_encoder_is_not_ready(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
-    app = create_app(classifier, tmp_path, ServiceOptions(stall_s=0.2, timeout_s=1.0, end=lambda: None))
-    batcher, release = app.state.pipeline.batcher, threading.Event()
+    app = create_app(
+        classifier, tmp_path, ServiceConfig(stall_timeout_s=0.2, request_timeout_s=1.0, end_process=lambda: None)
+    )
+    batcher, release = app.state.service.pipeline.batcher, threading.Event()
     with served(app) as url, httpx.Client(base_url=url, timeout=30) as http:
 
         def hang(pixels: object) -> object:
@@ -121,7 +123,7 @@ def test_a_stalled_encoder_is_not_ready(classifier: ZeroShotClassifier, tmp_path
 def test_spans_of_a_request_lie_in_its_callers_trace(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    app = create_app(classifier, tmp_path, ServiceOptions(tracing=Tracing(provider)))
+    app = create_app(classifier, tmp_path, ServiceConfig(tracing=Tracing(provider)))
     trace = "0af7651916cd43dd8448eb211c80319c"
     with served(app) as url:
         headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "x-request-id": "r1"}

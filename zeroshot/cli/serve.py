@@ -11,7 +11,7 @@ import typer
 from zeroshot.cli.options import load_settings
 
 if TYPE_CHECKING:
-    from zeroshot.service import ServiceOptions
+    from zeroshot.service import ServiceConfig
     from zeroshot.settings import Settings
 
 
@@ -42,22 +42,22 @@ def serve(
     bound_memory()
     set_up_logging(settings.log_format, settings.log_level)
     host = settings.host if host is None else host
-    options = _options(settings, host, allow_anonymous=allow_anonymous or settings.allow_anonymous)
+    config = _config(settings, host, allow_anonymous=allow_anonymous or settings.allow_anonymous)
     bound = bind(host, settings.port if port is None else port)
     classifier = build_classifier(settings, model=model, device=device, precision=precision)
-    app = create_app(classifier, settings.home, options)
+    app = create_app(classifier, settings.home, config)
     if check:
-        app.state.pipeline.warm_up()
+        app.state.service.pipeline.warm_up()
         bound.close()
-        spec, keys = classifier.encoder.spec, len(options.keys.hashes)
+        spec, keys = classifier.encoder.spec, len(config.keys.hashes)
         sys.stdout.write(f"ready to serve {spec} at {host}, {keys or 'no'} API keys, home {settings.home}\n")
         return
     run(app, bound, drain_timeout_s=settings.drain_timeout_s)
 
 
-def _options(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceOptions:
+def _config(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceConfig:
     from zeroshot.errors import OptionError
-    from zeroshot.service import LOOPBACK, ApiKeys, ServiceOptions, Tracing
+    from zeroshot.service import LOOPBACK, ApiKeys, ServiceConfig, Tracing
 
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
     if not keys and not allow_anonymous and not _is_loopback(host):
@@ -67,20 +67,10 @@ def _options(settings: Settings, host: str, *, allow_anonymous: bool) -> Service
             field="api_keys",
         )
     own_names = () if keys or not _is_loopback(host) else tuple(LOOPBACK)
-    return ServiceOptions(
+    return ServiceConfig.from_settings(
+        settings,
         keys=keys,
-        hosts=settings.allowed_hosts or own_names,
-        origins=settings.cors_origins,
-        rate_per_minute=settings.rate_limit_per_minute,
-        url_hosts=settings.url_hosts,
-        url_timeout_s=settings.url_timeout_s,
-        max_batch=settings.batch_size,
-        max_in_flight=settings.max_in_flight,
-        max_images=settings.max_images_per_request,
-        max_bytes_in_flight=settings.max_bytes_in_flight,
-        decode_threads=settings.decode_threads,
-        timeout_s=settings.request_timeout_s,
-        stall_s=settings.stall_timeout_s,
+        allowed_hosts=settings.allowed_hosts or own_names,
         tracing=Tracing() if settings.tracing else None,
     )
 

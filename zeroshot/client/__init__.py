@@ -1,6 +1,6 @@
-"""A client of ``zeroshot serve``: ``Client``, and ``AsyncClient`` with the same methods to be awaited."""
+"""A client of ``zeroshot serve``: ``Client``, and ``AsyncClient`` with the same methods, awaited."""
 
-from zeroshot.client.asynchronous import AsyncClient
-from zeroshot.client.synchronous import Client
+from zeroshot.client.async_client import AsyncClient
+from zeroshot.client.sync_client import Client
 
 __all__ = ["AsyncClient", "Client"]

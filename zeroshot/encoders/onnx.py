@@ -48,6 +48,7 @@ class OnnxEncoder(TwoTowerEncoder):
             batch_size=batch_size,
         )
         self._config = config
+        self._fingerprint = config.fingerprint  # of a json document: computed once
         self._threads = threads or available_cpus()
         self._tokenizer = self._load_tokenizer(directory / "tokenizer.json")
         self._image_path = directory / "image.onnx"
@@ -62,7 +63,7 @@ class OnnxEncoder(TwoTowerEncoder):
     @property
     def fingerprint(self) -> str:
         """sha256, in hex, of everything that decides the vectors."""
-        return self._config.fingerprint
+        return self._fingerprint
 
     def _load_tokenizer(self, path: Path) -> tokenizers.Tokenizer:
         try:

@@ -1,8 +1,16 @@
 """Pictures: from any source to an upright RGB picture, and from there to a model's input array."""
 
-from zeroshot.images.loading import FORMATS, load, to_rgb
+from zeroshot.images.loading import (
+    FORMATS,
+    ImageLimits,
+    ImageSource,
+    decode_base64,
+    describe,
+    is_url,
+    load,
+    to_rgb,
+)
 from zeroshot.images.preprocessing import Preprocessing
-from zeroshot.images.sources import ImageLimits, ImageSource, decode_base64, describe, is_url
 
 __all__ = [
     "FORMATS",

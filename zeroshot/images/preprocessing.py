@@ -115,7 +115,7 @@ class Preprocessing:
             del values["crop_offset"]
         return values
 
-    @property
+    @cached_property
     def enough(self) -> int:
         """The shorter side, in pixels, below which a JPEG is not decoded: twice the input's longer side."""
         return 2 * max(*self.size, self.resize_to or 0)

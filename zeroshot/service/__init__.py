@@ -1,19 +1,17 @@
-"""The HTTP service; ``create_app`` is its composition root."""
+"""The HTTP service; ``create_app`` puts it together."""
 
-from zeroshot.service.access import LOOPBACK
-from zeroshot.service.allocator import bound_memory
-from zeroshot.service.app import ServiceOptions, create_app
-from zeroshot.service.keys import ApiKeys, hash_key, key_line, new_key
-from zeroshot.service.logs import set_up_logging
-from zeroshot.service.remote import RemotePictures
-from zeroshot.service.server import bind, serve
+from zeroshot.service.api_keys import ApiKeys, hash_key, key_line, new_key
+from zeroshot.service.app import create_app
+from zeroshot.service.config import ServiceConfig
+from zeroshot.service.log_config import set_up_logging
+from zeroshot.service.middleware.auth import LOOPBACK
+from zeroshot.service.server import bind, bound_memory, serve
 from zeroshot.service.tracing import Tracing
 
 __all__ = [
     "LOOPBACK",
     "ApiKeys",
-    "RemotePictures",
-    "ServiceOptions",
+    "ServiceConfig",
     "Tracing",
     "bind",
     "bound_memory",

@@ -1,16 +1,16 @@
-"""The application: what it is made of, and nothing that a part does.
+"""The application: its parts put together.
 
-request -> Observing -> (CORS) -> Access -> Gate -> route -> Pipeline -> encoder
+request -> RequestLog -> (CORS) -> Auth -> Limits -> route -> Pipeline -> encoder
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import anyio
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -19,98 +19,44 @@ from starlette.middleware.cors import CORSMiddleware
 from zeroshot import __version__
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cpu import available_cpus
+from zeroshot.images.download import AddressPolicy, Downloader
 from zeroshot.labels import LabelSetFile, LabelSetStore
-from zeroshot.service import gallery_schemas, label_set_schemas, problems
-from zeroshot.service.access import Access
-from zeroshot.service.classifying import classify_routes
-from zeroshot.service.documents import document
-from zeroshot.service.embedding import EmbeddingRequest, embedding_routes
-from zeroshot.service.galleries import gallery_routes
-from zeroshot.service.gate import Gate
-from zeroshot.service.health import health_routes
-from zeroshot.service.hugging_face import HuggingFaceRequest, hugging_face_routes
-from zeroshot.service.keys import ApiKeys, RateLimit
-from zeroshot.service.label_sets import label_set_routes
+from zeroshot.service import problems
+from zeroshot.service.compat import hugging_face, openai, roboflow
+from zeroshot.service.config import ServiceConfig
+from zeroshot.service.gallery_pool import GalleryPool
+from zeroshot.service.inference.pipeline import Pipeline
+from zeroshot.service.inference.queued_encoder import QueuedEncoder
+from zeroshot.service.inference.watchdog import Watchdog
 from zeroshot.service.metrics import Metrics
-from zeroshot.service.observing import Observing
-from zeroshot.service.open_galleries import OpenGalleries
-from zeroshot.service.pipeline import Pipeline
-from zeroshot.service.questions import Questions
-from zeroshot.service.queued_encoder import QueuedEncoder
-from zeroshot.service.remote import RemotePictures
-from zeroshot.service.roboflow import RoboflowComparison, RoboflowImages, RoboflowTexts, roboflow_routes
-from zeroshot.service.schemas import ClassifyRequest, Question, StreamAnswer, StreamLine
-from zeroshot.service.tracing import Tracing
-from zeroshot.service.watchdog import Watchdog, end_process
+from zeroshot.service.middleware.auth import Auth
+from zeroshot.service.middleware.limits import Limits
+from zeroshot.service.middleware.request_log import RequestLog
+from zeroshot.service.openapi import document
+from zeroshot.service.routes import classify, galleries, health, label_sets
+from zeroshot.service.schemas import classify as classify_schemas
+from zeroshot.service.schemas import galleries as gallery_schemas
+from zeroshot.service.schemas import label_sets as label_set_schemas
+from zeroshot.service.state import ServiceState, StateCollector
 
-_BODIES = (
-    ClassifyRequest, Question, StreamLine, StreamAnswer, EmbeddingRequest, HuggingFaceRequest, RoboflowImages,
-    RoboflowTexts, RoboflowComparison, LabelSetFile, label_set_schemas.LabelSetOptions, label_set_schemas.NewLabels,
-    label_set_schemas.CopyRequest, gallery_schemas.NewGallery, gallery_schemas.NewItems, gallery_schemas.NewItem,
-    gallery_schemas.RelabelRequest, gallery_schemas.SearchRequest,
+_ROUTERS = (
+    classify.router, label_sets.router, galleries.router, openai.router, hugging_face.router, roboflow.router,
+    health.router,
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ServiceOptions:
-    """How the service is bounded and guarded.
-
-    Parameters
-    ----------
-    keys : ApiKeys
-        Whose requests are accepted; with none everybody's are.
-    hosts : tuple of str
-        Names that the header ``Host`` may have; any where it is empty.
-    origins : tuple of str
-        Origins of web pages that may ask.
-    rate_per_minute : int
-        Requests of each caller; 0 is no limit.
-    url_hosts : tuple of str
-        Hosts that pictures are fetched from; none where it is empty.
-    url_timeout_s : float
-        Most seconds to fetch one.
-    max_batch : int
-        Most pictures encoded at once.
-    max_in_flight : int
-        Most pictures that are being worked on.
-    max_images : int
-        Most pictures in a request that is no stream.
-    max_bytes_in_flight : int
-        Most bytes of all bodies that are being worked on.
-    decode_threads : int
-        Pictures decoded at once; 0 is one per core.
-    timeout_s : float
-        Most seconds a request may take.
-    stall_s : float
-        Seconds after which a running batch counts as stalled.
-    tracing : Tracing or None
-        Makes spans.
-    end : callable
-        Ends the process when the encoder does not recover.
-    """
-
-    keys: ApiKeys = field(default_factory=ApiKeys)
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    rate_per_minute: int = 0
-    url_hosts: tuple[str, ...] = ()
-    url_timeout_s: float = 10.0
-    max_batch: int = 16
-    max_in_flight: int = 128
-    max_images: int = 64
-    max_bytes_in_flight: int = 512 * 2**20
-    decode_threads: int = 0
-    timeout_s: float = 30.0
-    stall_s: float = 8.0
-    tracing: Tracing | None = None
-    end: Callable[[], None] = end_process
+_BODIES = (
+    classify_schemas.ClassifyRequest, classify_schemas.Question, classify_schemas.StreamLine,
+    classify_schemas.StreamAnswer, openai.EmbeddingRequest, hugging_face.HuggingFaceRequest, roboflow.RoboflowImages,
+    roboflow.RoboflowTexts, roboflow.RoboflowComparison, LabelSetFile, label_set_schemas.LabelSetOptions,
+    label_set_schemas.NewLabels, label_set_schemas.CopyRequest, gallery_schemas.NewGallery, gallery_schemas.NewItems,
+    gallery_schemas.NewItem, gallery_schemas.RelabelRequest, gallery_schemas.SearchRequest,
+)  # fmt: skip
 
 
 def create_app(
     classifier: ZeroShotClassifier,
     home: Path,
-    options: ServiceOptions | None = None,
-    remote: RemotePictures | None = None,
+    config: ServiceConfig | None = None,
+    download: Downloader | None = None,
 ) -> FastAPI:
     """Build the service around a loaded classifier.
 
@@ -120,86 +66,64 @@ def create_app(
         Answers every request.
     home : Path
         ZEROSHOT_HOME, where galleries and label sets are.
-    options : ServiceOptions or None
+    config : ServiceConfig or None
         Bounds and guards; the defaults when None.
-    remote : RemotePictures or None
-        Fetches pictures; made from the options when None.
+    download : Downloader or None
+        Fetches images that are given as URLs; made from the configuration when None.
 
     Returns
     -------
     FastAPI
         The ASGI application. Its lifespan warms the encoder up, and at the end answers what was accepted.
     """
-    options = options or ServiceOptions()
+    config = config or ServiceConfig()
     limits = classifier.limits
-    if remote is None and options.url_hosts:
-        remote = RemotePictures(options.url_hosts, limits.max_bytes, options.url_timeout_s)
-    metrics = Metrics()
-    pipeline = Pipeline(
-        classifier,
-        remote=remote,
-        max_batch=options.max_batch,
-        max_in_flight=options.max_in_flight,
-        decode_threads=options.decode_threads,
-        stall_s=options.stall_s,
-        on_batch=metrics.batch_done,
-        on_refusal=lambda: metrics.refused("overload"),
-    )
-    watchdog = Watchdog(pipeline.batcher, end=options.end)
-    label_sets = LabelSetStore(home)
-    questions = Questions(label_sets, pipeline)
-    galleries = OpenGalleries(home, QueuedEncoder(pipeline), limits=limits, cache=classifier.cache)
-    metrics.watch(pipeline, galleries.counts)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await run_sync(pipeline.warm_up)
-        watchdog.start()
-        yield
-        watchdog.close()
-        await run_sync(galleries.close)
-        await run_sync(pipeline.close)
-        if options.tracing is not None:
-            await run_sync(options.tracing.close)
-
+    if download is None and config.url_hosts:
+        download = Downloader(limits.max_bytes, config.url_timeout_s, AddressPolicy(config.url_hosts))
+    metrics, store = Metrics(), LabelSetStore(home)
+    pipeline = Pipeline(classifier, store, config, metrics, download)
+    pool = GalleryPool(home, QueuedEncoder(pipeline), limits=pipeline.limits, cache=classifier.cache)
     app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
         summary="Zero-shot image classification: classes are text, so a new one needs no training.",
-        lifespan=lifespan,
+        lifespan=_lifespan,
     )
+    app.state.service = ServiceState(
+        config=config,
+        pipeline=pipeline,
+        label_sets=store,
+        galleries=pool,
+        metrics=metrics,
+        gallery_threads=CapacityLimiter(available_cpus() + 2),
+        whole_gallery_threads=CapacityLimiter(1),
+        label_set_threads=CapacityLimiter(4),
+        started=int(time.time()),
+    )
+    metrics.registry.register(StateCollector(app.state.service))
     problems.install(app)
-    slots = anyio.CapacityLimiter(available_cpus() + 2)  # what galleries do at once
-    app.include_router(classify_routes(pipeline, questions, max_images=options.max_images, timeout_s=options.timeout_s))
-    app.include_router(label_set_routes(label_sets))
-    app.include_router(gallery_routes(galleries, questions, slots, limits.max_bytes))
-    app.include_router(embedding_routes(pipeline, max_images=options.max_images))
-    app.include_router(hugging_face_routes(pipeline, questions))
-    app.include_router(roboflow_routes(pipeline, max_images=options.max_images))
-    app.include_router(health_routes(pipeline, metrics))
+    for router in _ROUTERS:
+        app.include_router(router)
     document(app, _BODIES)
-
-    app.add_middleware(  # the last one added is the outermost
-        Gate,
-        max_image_bytes=limits.max_bytes,
-        max_bytes_in_flight=options.max_bytes_in_flight,
-        max_requests=2 * options.max_in_flight + 64,
-        timeout_s=options.timeout_s,
-        retry_after_s=lambda: 0.0 if pipeline.in_flight < pipeline.max_in_flight else pipeline.retry_after_s,
-        metrics=metrics,
-    )
-    app.add_middleware(
-        Access,
-        keys=options.keys,
-        hosts=options.hosts,
-        origins=options.origins,
-        rate=RateLimit(options.rate_per_minute) if options.rate_per_minute else None,
-        metrics=metrics,
-    )
-    if options.origins:
+    app.add_middleware(Limits, config=config, pipeline=pipeline, metrics=metrics)  # the last added is the outermost
+    app.add_middleware(Auth, config=config, metrics=metrics)
+    if config.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=options.origins, allow_methods=["*"], allow_headers=["*"], max_age=3600
+            CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["*"], allow_headers=["*"], max_age=3600
         )
-    app.add_middleware(Observing, metrics=metrics, timeout_s=options.timeout_s, tracing=options.tracing)
-    app.state.pipeline = pipeline
+    app.add_middleware(RequestLog, config=config, metrics=metrics)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    state: ServiceState = app.state.service
+    watchdog = Watchdog(state.pipeline.batcher, state.config)
+    await run_sync(state.pipeline.warm_up)
+    watchdog.start()
+    yield
+    watchdog.close()
+    await run_sync(state.galleries.close)
+    await run_sync(state.pipeline.close)
+    if state.config.tracing is not None:
+        await run_sync(state.config.tracing.close)

@@ -8,40 +8,30 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+STAGES = ("fetch", "decode", "queue", "encode", "text", "rank", "search", "store")
+"""The parts of a request that are timed."""
+
 
 @dataclass(eq=False, slots=True)
 class RequestContext:
-    """One request."""
+    """One request; `status` is None until its answer has begun."""
 
     id: str
     deadline: float
     caller: str = "anonymous"
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     pictures: int = 0
+    status: int | None = None
 
     def add(self, stage: str, start: float, end: float) -> None:
-        """Note when a stage was worked on; of several pictures, from the first's beginning to the last's end."""
+        """Note when a stage was worked on; of several images, from the first's beginning to the last's end."""
         known = self.stages.get(stage, (start, end))
         self.stages[stage] = min(known[0], start), max(known[1], end)
 
 
-_NOWHERE = RequestContext("-", float("inf"))
-_CURRENT: ContextVar[RequestContext] = ContextVar("zeroshot_request", default=_NOWHERE)
-
-
-def current() -> RequestContext:
-    """Give the request at hand; outside of any, one without an end."""
-    return _CURRENT.get()
-
-
-@contextmanager
-def entered(context: RequestContext) -> Iterator[RequestContext]:
-    """Make a request the one at hand."""
-    token = _CURRENT.set(context)
-    try:
-        yield context
-    finally:
-        _CURRENT.reset(token)
+_NO_REQUEST = RequestContext("-", float("inf"))
+current: ContextVar[RequestContext] = ContextVar("zeroshot_request", default=_NO_REQUEST)
+"""The request at hand; outside of any, one without a deadline."""
 
 
 @contextmanager
@@ -51,4 +41,4 @@ def timed(stage: str) -> Iterator[None]:
     try:
         yield
     finally:
-        current().add(stage, start, time.monotonic())
+        current.get().add(stage, start, time.monotonic())

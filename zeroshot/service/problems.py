@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -42,24 +43,6 @@ STATUS: dict[type[Exception], int] = {
 }
 """HTTP status of each error class; a class without an entry takes its nearest ancestor's."""
 
-TITLES = {
-    400: "The request cannot be understood",
-    401: "Who asks is not known",
-    403: "Refused",
-    404: "There is no such thing",
-    405: "The method is not allowed here",
-    408: "The request did not come in time",
-    409: "In conflict with what is there",
-    413: "Too large",
-    415: "The content type is not accepted",
-    422: "The request cannot be used",
-    429: "Too many requests",
-    500: "Something failed on our side",
-    503: "Not now",
-    504: "Not in time",
-}
-
-
 _OPENAI = ("/v1/embeddings", "/v1/models")
 
 
@@ -70,6 +53,11 @@ class RequestError(errors.InputError):
         super().__init__(message, remedy, field=field)
         self.status = status
         self.slug = type
+
+
+def title(status: int) -> str:
+    """Give a status's standard reason phrase."""
+    return HTTPStatus(status).phrase
 
 
 _JSON_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
@@ -108,7 +96,7 @@ def problem(
         said = OpenAIError(message=detail, type=kind, param=field, code=slug)
     body = Problem(
         type=f"urn:zeroshot:problem:{slug}",
-        title=TITLES.get(status, "Error"),
+        title=title(status),
         status=status,
         detail=detail,
         field=field,
@@ -120,25 +108,14 @@ def problem(
 
 
 def describe(error: errors.ZeroshotError) -> Problem:
-    """Put an error into the wire's form.
-
-    Parameters
-    ----------
-    error : ZeroshotError
-        What was raised.
-
-    Returns
-    -------
-    Problem
-        The same, as a client sees it.
-    """
+    """Put an error into the form of answers."""
     if isinstance(error, RequestError):
         status, slug, field = error.status, error.slug, error.field
     else:
         status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         slug, field = error.type, error.field or ("image" if isinstance(error, errors.ImageError) else None)
     return Problem(
-        type=f"urn:zeroshot:problem:{slug}", title=TITLES.get(status, "Error"), status=status, detail=str(error),
+        type=f"urn:zeroshot:problem:{slug}", title=title(status), status=status, detail=str(error),
         field=field,
     )  # fmt: skip
 
@@ -171,16 +148,21 @@ def from_validation(error: ValidationError) -> RequestError:
     )
 
 
-def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, errors.ZeroshotError):
-        raise error
+def respond(error: errors.ZeroshotError, path: str = "") -> JSONResponse:
+    """Answer with an error; one that is not the caller's is logged."""
     body = describe(error)
     if body.status >= 500 and not isinstance(error, errors.ServiceError):
         _LOG.error("%s", error, exc_info=error)
     retry = math.ceil(getattr(error, "retry_after_s", 1.0))
     headers = {"Retry-After": str(retry)} if body.status == 503 else None
     slug = body.type.rpartition(":")[2]
-    return problem(body.status, slug, body.detail, field=body.field, headers=headers, path=request.url.path)
+    return problem(body.status, slug, body.detail, field=body.field, headers=headers, path=path)
+
+
+def _on_zeroshot_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, errors.ZeroshotError):
+        raise error
+    return respond(error, request.url.path)
 
 
 def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -1,14 +1,16 @@
-"""Run the application: uvicorn, told to stop as an operator expects it."""
+"""Run the application: uvicorn with graceful shutdown, and glibc's allocator kept small."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,11 +19,14 @@ from zeroshot.errors import OptionError
 
 _LOG = logging.getLogger(__name__)
 _BACKLOG = 2048
+_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8  # of glibc's malloc.h
+_ARENAS = 2
+_TRIM_BYTES = 8 * 2**20
 _KEEP_ALIVE_S = 75  # longer than what load balancers keep idle connections for (60 s), so that they close first
 
 
 class Server(uvicorn.Server):
-    """A server that ends well: what was accepted is answered, and the exit code of a wanted end is 0."""
+    """A server with graceful shutdown: what was accepted is answered, and the exit code is 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -41,10 +46,25 @@ class _OnlyServer(Server):
     """A server that has the process to itself."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; what is there by then stays, and the garbage collector need not go through it under every load."""
+        """Start, and call gc.freeze(): what is there by then stays, and the garbage collector need not visit it."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+
+
+def bound_memory() -> None:
+    """Limit glibc's malloc to two arenas, and trim them.
+
+    By default it gives every thread an arena, which keeps what its largest images took. A few megabytes at the top are
+    left, so that not every image goes to the kernel and back. Call it before there are threads. MALLOC_ARENA_MAX in
+    the environment wins; other C libraries are left as they are.
+    """
+    if "MALLOC_ARENA_MAX" in os.environ:
+        return
+    with suppress(OSError, AttributeError, TypeError):  # no such function: musl, macOS, Windows
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests and their stages, where it is wanted and installed."""
+"""OpenTelemetry spans of requests and their stages; OpenTelemetry is optional."""
 
 from __future__ import annotations
 
