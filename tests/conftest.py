@@ -24,8 +24,7 @@ from benchmarks.data import write_crops
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.cli import main
-from zeroshot.service import bind
-from zeroshot.service.server import Server
+from zeroshot.service.server import Server, bind
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

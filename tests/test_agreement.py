@@ -20,7 +20,8 @@ from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier, explain
 from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import LabelError
 from zeroshot.gallery import Item
-from zeroshot.labels import Calibration, Head, Mode, as_label_set, class_matrix, parse_labels, to_yaml
+from zeroshot.labels import Calibration, Head, Mode, as_label_set, class_matrix, parse_labels
+from zeroshot.labels.exporting import to_yaml
 from zeroshot.prompts import load_templates
 from zeroshot.scoring import Classification, ScoringOptions
 

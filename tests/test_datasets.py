@@ -24,7 +24,9 @@ from tests.pictures import PHOTOS
 from zeroshot import LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.datasets import Dataset, Problem, Sample, dataset_names, open_dataset
 from zeroshot.errors import DatasetError, MissingDependency
-from zeroshot.evaluate import Run, VectorCache, evaluate_dataset
+from zeroshot.evaluate import evaluate_dataset
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 from zeroshot.images import load
 from zeroshot.labels import parse_labels
 from zeroshot.learning import calibrate, fit

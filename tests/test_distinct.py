@@ -13,10 +13,11 @@ from tests import models
 from tests.conftest import Run, running_server
 from tests.pictures import PHOTOS
 from zeroshot import Client, Encoder, ZeroShotClassifier, explain, load_encoder
-from zeroshot.encoders import TextLimits
+from zeroshot.encoders.truncation import TextLimits
 from zeroshot.errors import LabelWarning
 from zeroshot.gallery import Gallery
-from zeroshot.labels import Label, LabelSet, label_warnings, parse_labels, text_warnings
+from zeroshot.labels import Label, LabelSet, parse_labels
+from zeroshot.labels.distinct import label_warnings, text_warnings
 from zeroshot.prompts import load_templates
 
 CAT = PHOTOS / "cat.jpg"

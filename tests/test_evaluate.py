@@ -24,10 +24,12 @@ from tests.pictures import PHOTOS
 from zeroshot import Label, LabelSet, ZeroShotClassifier
 from zeroshot.datasets import Dataset, Sample, open_dataset
 from zeroshot.errors import DatasetError, OptionError
-from zeroshot.evaluate import Evaluation, Result, Run, VectorCache, compare, evaluate_dataset, write_report
+from zeroshot.evaluate import Evaluation, Result, compare, evaluate_dataset, write_report
 from zeroshot.evaluate.compare import read_evaluation
 from zeroshot.evaluate.published import check_published, find_published, published_accuracies
 from zeroshot.evaluate.reports import FILES, check_folder
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 from zeroshot.images import ImageLimits
 from zeroshot.labels import Mode
 from zeroshot.scoring import ScoringOptions

@@ -36,11 +36,11 @@ from zeroshot.labels import (
     LabelSetStore,
     Measured,
     Mode,
-    export_label_set,
     find_label_set,
     load_label_set,
     parse_labels,
 )
+from zeroshot.labels.exporting import export_label_set
 from zeroshot.labels.store import FILE
 from zeroshot.prompts import load_templates
 

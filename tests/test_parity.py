@@ -18,7 +18,8 @@ from benchmarks.rivals import python_of
 from tests.pictures import ROOT
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.datasets import open_dataset
-from zeroshot.evaluate import Run, VectorCache
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 from zeroshot.labels import class_matrix
 from zeroshot.prompts import load_templates
 

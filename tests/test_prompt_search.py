@@ -13,7 +13,6 @@ from tests.test_evaluate import NAMES
 from zeroshot import Label, LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.datasets import open_dataset
 from zeroshot.errors import DatasetError, OptionError
-from zeroshot.evaluate import Run, VectorCache
 from zeroshot.evaluate.prompt_tuning import (
     embed_dataset,
     measure_gain,
@@ -23,6 +22,8 @@ from zeroshot.evaluate.prompt_tuning import (
     tune_descriptions,
     tune_templates,
 )
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 from zeroshot.labels import Mode
 from zeroshot.prompts import load_templates
 from zeroshot.scoring import ScoringOptions

@@ -15,8 +15,10 @@ from tests.pictures import PHOTOS
 from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.datasets import Sample, open_dataset
 from zeroshot.errors import OptionError
-from zeroshot.evaluate import Run, VectorCache, evaluate_dataset, measure_robustness
+from zeroshot.evaluate import evaluate_dataset, measure_robustness
 from zeroshot.evaluate.robustness import CORRUPTIONS, LEVELS, SEVERITIES, Corruption, WrittenLabel, attack
+from zeroshot.evaluate.run import Run
+from zeroshot.evaluate.vector_cache import VectorCache
 from zeroshot.images import load
 
 CAT = Sample("cat.jpg", PHOTOS / "cat.jpg", ("cat",))

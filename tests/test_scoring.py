@@ -16,7 +16,8 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import LabelError, OptionError
 from zeroshot.gallery import Item
 from zeroshot.labels import Calibration, Head, Mode, parse_labels
-from zeroshot.scoring import Scorer, ScoringOptions, build_scorer
+from zeroshot.scoring import Scorer, ScoringOptions
+from zeroshot.scoring.build import build_scorer
 
 ANIMALS = LabelSet(
     "animals",

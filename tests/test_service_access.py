@@ -21,8 +21,8 @@ from tests.test_service import problem_of
 from zeroshot import Encoder, ImageLimits, ZeroShotClassifier
 from zeroshot.errors import OptionError
 from zeroshot.images.download import AddressPolicy, Downloader
-from zeroshot.service import ApiKeys, ServiceConfig, create_app, hash_key, new_key
-from zeroshot.service.api_keys import RateLimit
+from zeroshot.service import ServiceConfig, create_app
+from zeroshot.service.api_keys import ApiKeys, RateLimit, hash_key, new_key
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
 ASKED = {"image": base64.b64encode(CAT).decode(), "labels": ["cat", "dog"], "top_k": 1}

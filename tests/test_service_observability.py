@@ -21,7 +21,8 @@ from tests.test_batching import eventually
 from tests.test_service import problem_of
 from zeroshot import Encoder, ZeroShotClassifier
 from zeroshot.encoders import TextCache
-from zeroshot.service import ServiceConfig, Tracing, create_app
+from zeroshot.service import ServiceConfig, create_app
+from zeroshot.service.tracing import Tracing
 
 ASKED = {"image": base64.b64encode((PHOTOS / "cat.jpg").read_bytes()).decode(), "labels": ["cat", "dog"]}
 

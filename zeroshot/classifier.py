@@ -19,9 +19,12 @@ from zeroshot.encoders import Encoder, FloatArray, TextCache, load_encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, LabelError, OptionError
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import Labels, LabelSet, Mode, as_label_set, choose_templates, emit_warnings
+from zeroshot.labels import Labels, LabelSet, Mode, as_label_set
+from zeroshot.labels.class_matrix import choose_templates
+from zeroshot.labels.distinct import emit_warnings
 from zeroshot.prompts import Templates, TemplateSet, load_templates
-from zeroshot.scoring import Classification, Scorer, Scorers, ScoringOptions
+from zeroshot.scoring import Classification, Scorer, ScoringOptions
+from zeroshot.scoring.build import Scorers
 
 SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 

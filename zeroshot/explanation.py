@@ -23,15 +23,7 @@ _HOT = np.array([220, 30, 30], dtype=np.float32)
 
 @dataclass(frozen=True)
 class PromptMatch:
-    """One text of a label, and how near the picture is to it.
-
-    Parameters
-    ----------
-    prompt : str
-        What was embedded.
-    similarity : float
-        Its own cosine with the picture, in [-1, 1].
-    """
+    """One text of a label, and how near the picture is to it."""
 
     prompt: str
     similarity: float
@@ -39,25 +31,7 @@ class PromptMatch:
 
 @dataclass(frozen=True)
 class LabelReasons:
-    """What speaks for one label.
-
-    Parameters
-    ----------
-    label : str
-        Its name.
-    score : float
-        See ``Prediction``.
-    similarity : float
-        Cosine of the picture with the mean of the prompts.
-    needed : float
-        Score that the label needs to be the answer.
-    prompts : tuple of PromptMatch
-        The nearest, best first.
-    prompt_count : int
-        How many there are.
-    learnt : float or None
-        What labelled pictures add to the label's logit; None where the label set has no head for this encoder.
-    """
+    """What speaks for one label."""
 
     label: str
     score: float
@@ -70,30 +44,14 @@ class LabelReasons:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """How much hiding each part of a picture takes from an answer.
-
-    Parameters
-    ----------
-    label : str
-        Whose score was watched.
-    drops : ndarray of float32, shape (14, 14)
-        Change of the score's log-odds: positive where the answer depends on what is there.
-    picture : PIL.Image.Image
-        What the model saw: the picture scaled and cut to its input.
-    """
+    """How much hiding each part of a picture takes from an answer."""
 
     label: str
     drops: FloatArray
     picture: Image.Image
 
     def overlay(self) -> Image.Image:
-        """Lay the map over the picture.
-
-        Returns
-        -------
-        PIL.Image.Image
-            Red where the answer depends on what is there; elsewhere grey.
-        """
+        """Lay the map over the picture."""
         heat = np.maximum(self.drops, 0.0)
         heat /= max(float(heat.max()), 1e-6)
         size = self.picture.size

@@ -51,7 +51,8 @@ def cluster(
     """
     from zeroshot.cli.inputs import build_classifier, find_pictures
     from zeroshot.cli.rendering import progress, show_problems
-    from zeroshot.labels import LabelSetStore, check_yaml, find_label_set
+    from zeroshot.labels import LabelSetStore, find_label_set
+    from zeroshot.labels.exporting import check_yaml
     from zeroshot.learning import cluster as find_clusters
     from zeroshot.output import check_new_files, write_new_files
 
@@ -92,7 +93,8 @@ def cluster(
 
 
 def _yaml(out: Path, files: Sequence[str], report: ClusterReport, digest: str) -> str:
-    from zeroshot.labels import ClusterEntry, ClusterFile, VectorFile, to_yaml
+    from zeroshot.labels.clusters import ClusterEntry, ClusterFile, VectorFile
+    from zeroshot.labels.exporting import to_yaml
 
     folder = out.absolute().parent
     entries = [

@@ -58,13 +58,16 @@ def evaluate(
     from zeroshot.cli.inputs import build_classifier, limits_from, to_columns
     from zeroshot.cli.rendering import progress, working
     from zeroshot.datasets import open_dataset
-    from zeroshot.evaluate import Run, VectorCache, evaluate_dataset, write_report
+    from zeroshot.evaluate import evaluate_dataset, write_report
     from zeroshot.evaluate.published import find_published
     from zeroshot.evaluate.reports import check_folder
     from zeroshot.evaluate.robustness import choose_changes
+    from zeroshot.evaluate.run import Run
+    from zeroshot.evaluate.vector_cache import VectorCache
     from zeroshot.labels import LabelSetStore, find_label_set
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import ScoringOptions, to_mode
+    from zeroshot.scoring import ScoringOptions
+    from zeroshot.scoring.options import to_mode
 
     settings = load_settings()
     if report is not None:

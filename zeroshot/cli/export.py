@@ -26,7 +26,7 @@ def export(
     The directory is written only if every picture's and text's embedding agrees with the original's: cosine at least
     0.9999 for fp32, 0.99 for int8. Serve it with --model onnx:DIRECTORY.
     """
-    from zeroshot.datasets import image_files
+    from zeroshot.datasets.files import image_files
     from zeroshot.encoders.registry import PHOTOS
     from zeroshot.errors import ModelError, OptionError
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cli.options import build_encoder, load_settings
-from zeroshot.datasets import Dataset, image_files, open_dataset
+from zeroshot.datasets import Dataset, open_dataset
+from zeroshot.datasets.files import image_files
 from zeroshot.encoders import TextCache
 from zeroshot.errors import ImageError, ImageNotFound, LabelError, OptionError, quote
 from zeroshot.images import ImageLimits, ImageSource

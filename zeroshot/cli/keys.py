@@ -21,7 +21,7 @@ def new(name: Annotated[str, typer.Argument(help="Whose it is: what logs and lim
 
     zeroshot keys new alice >> keys.txt; then ZEROSHOT_API_KEYS_FILE=keys.txt zeroshot serve
     """
-    from zeroshot.service import key_line, new_key
+    from zeroshot.service.api_keys import key_line, new_key
 
     key = new_key()
     line = key_line(name, key)

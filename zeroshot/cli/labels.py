@@ -80,7 +80,8 @@ def show(
     json_output: options.JsonOption = False,
 ) -> None:
     """Show a label set in the form of a file."""
-    from zeroshot.labels import LabelSetFile, find_label_set, to_yaml
+    from zeroshot.labels import LabelSetFile, find_label_set
+    from zeroshot.labels.exporting import to_yaml
 
     store = _store()
     if history:
@@ -179,7 +180,8 @@ def export_command(
     file: Annotated[Path, typer.Argument(help="A new YAML file.")],
 ) -> None:
     """Write a label set to a file; what was fitted goes into .npz files beside it."""
-    from zeroshot.labels import export_label_set, find_label_set
+    from zeroshot.labels import find_label_set
+    from zeroshot.labels.exporting import export_label_set
 
     for path in export_label_set(find_label_set(name, _store(), files=False), file):
         sys.stdout.write(f"{path}\n")
@@ -194,7 +196,7 @@ def _store() -> LabelSetStore:
 def _changed(label_set: LabelSet, mode: str | None, threshold: float | None, templates: str | None) -> LabelSet:
     """The set with what was given; None leaves it as it is."""
     from zeroshot.prompts import load_templates
-    from zeroshot.scoring import to_mode
+    from zeroshot.scoring.options import to_mode
 
     return replace(
         label_set,
@@ -205,7 +207,7 @@ def _changed(label_set: LabelSet, mode: str | None, threshold: float | None, tem
 
 
 def _done(label_set: LabelSet) -> None:
-    from zeroshot.labels import emit_warnings, name_warnings
+    from zeroshot.labels.distinct import emit_warnings, name_warnings
 
     emit_warnings(name_warnings(label_set.labels))
     sys.stdout.write(f"{label_set.name}@{label_set.version}: {len(label_set.labels):,} labels\n")

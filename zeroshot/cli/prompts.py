@@ -60,9 +60,11 @@ def tune(
     from zeroshot.cli.rendering import progress, working
     from zeroshot.datasets import open_dataset
     from zeroshot.errors import OptionError
-    from zeroshot.evaluate import Run, VectorCache
     from zeroshot.evaluate.prompt_tuning import embed_dataset, tune_descriptions, tune_templates
-    from zeroshot.labels import LabelSetStore, Mode, check_yaml, find_label_set
+    from zeroshot.evaluate.run import Run
+    from zeroshot.evaluate.vector_cache import VectorCache
+    from zeroshot.labels import LabelSetStore, Mode, find_label_set
+    from zeroshot.labels.exporting import check_yaml
     from zeroshot.output import check_new_files
     from zeroshot.prompts import load_templates
     from zeroshot.scoring import ScoringOptions

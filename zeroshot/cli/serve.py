@@ -35,8 +35,10 @@ def serve(
     Told to stop (SIGTERM), it answers what it has accepted and exits with 0.
     """
     from zeroshot.cli.inputs import build_classifier
-    from zeroshot.service import bind, bound_memory, create_app, set_up_logging
-    from zeroshot.service import serve as run
+    from zeroshot.service import create_app
+    from zeroshot.service.log_config import set_up_logging
+    from zeroshot.service.server import bind, bound_memory
+    from zeroshot.service.server import serve as run
 
     settings = load_settings(or_dotenv=True)
     bound_memory()
@@ -57,7 +59,10 @@ def serve(
 
 def _config(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceConfig:
     from zeroshot.errors import OptionError
-    from zeroshot.service import LOOPBACK, ApiKeys, ServiceConfig, Tracing
+    from zeroshot.service import ServiceConfig
+    from zeroshot.service.api_keys import ApiKeys
+    from zeroshot.service.middleware.auth import LOOPBACK
+    from zeroshot.service.tracing import Tracing
 
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
     if not keys and not allow_anonymous and not _is_loopback(host):

@@ -20,8 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from zeroshot.errors import ImageNotFound, ServerProblem, ServerUnreachable
-from zeroshot.images import is_url
-from zeroshot.labels import Label, LabelSet, LabelSetFile, Mode, emit_warnings
+from zeroshot.images.loading import is_url
+from zeroshot.labels import Label, LabelSet, LabelSetFile, Mode
+from zeroshot.labels.distinct import emit_warnings
 from zeroshot.labels.files import dump_label
 from zeroshot.scoring import Classification, Prediction
 

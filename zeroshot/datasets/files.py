@@ -30,16 +30,6 @@ def image_files(folder: Path) -> Iterator[Path]:
 
     This is the only walk through folders: whatever reads a folder takes the same files from it. Files with other
     endings (Thumbs.db, desktop.ini, notes) and hidden files and folders (.DS_Store) are passed over.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to look.
-
-    Yields
-    ------
-    Path
-        Files whose names end in one of ``IMAGE_SUFFIXES``, a folder's in the order of their names.
     """
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

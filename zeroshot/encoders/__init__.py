@@ -3,6 +3,5 @@
 from zeroshot.encoders.base import Encoder, FloatArray
 from zeroshot.encoders.registry import load_encoder
 from zeroshot.encoders.text_cache import TextCache
-from zeroshot.encoders.truncation import TextLimits
 
-__all__ = ["Encoder", "FloatArray", "TextCache", "TextLimits", "load_encoder"]
+__all__ = ["Encoder", "FloatArray", "TextCache", "load_encoder"]

@@ -68,25 +68,6 @@ def all_models() -> list[ModelFacts]:
 def recommend(need: str, *, any_licence: bool = False) -> ModelFacts:
     """Recommend a model among those with published results.
 
-    Parameters
-    ----------
-    need : {"fast", "balanced", "best", "multilingual"}
-        A key of `NEEDS`, whose value is the rule.
-    any_licence : bool
-        Whether to recommend models, too, whose licence does not permit commercial use.
-
-    Returns
-    -------
-    ModelFacts
-        The recommended model.
-
-    Raises
-    ------
-    OptionError
-        If the need is not known.
-
-    Examples
-    --------
     >>> recommend("balanced").spec
     'ViT-B-16-SigLIP:webli'
     """

@@ -12,23 +12,6 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 def cleaner(name: str) -> Callable[[str], str]:
     """Find a cleaning function.
 
-    Parameters
-    ----------
-    name : {"none", "whitespace", "lower", "canonicalize"}
-        open_clip's name of it, or "none".
-
-    Returns
-    -------
-    callable
-        From a text to the cleaned text.
-
-    Raises
-    ------
-    KeyError
-        If there is none of that name.
-
-    Examples
-    --------
     >>> cleaner("lower")("  A &amp; B ")
     'a & b'
     >>> cleaner("canonicalize")("A_cat, sitting!")

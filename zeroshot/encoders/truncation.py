@@ -16,15 +16,7 @@ _IS_SAID: ContextVar[bool] = ContextVar("zeroshot_cuts_are_said", default=False)
 
 @runtime_checkable
 class TextLimits(Protocol):
-    """What an encoder may say of how much of a text it reads.
-
-    Attributes
-    ----------
-    spec : str
-        The model spec it was loaded from.
-    context_length : int
-        Most tokens of a text, special ones included.
-    """
+    """What an encoder may say of how much of a text it reads."""
 
     spec: str
     context_length: int

@@ -3,7 +3,6 @@
 It needs scikit-learn, SciPy and matplotlib: pip install 'zeroshot[evaluate]'.
 """
 
-from zeroshot.datasets import Dataset, Problem, Sample, open_dataset
 from zeroshot.evaluate.compare import compare
 from zeroshot.evaluate.evaluation import evaluate_dataset
 from zeroshot.evaluate.reports import write_report
@@ -13,16 +12,12 @@ from zeroshot.evaluate.run import Run
 from zeroshot.evaluate.vector_cache import VectorCache
 
 __all__ = [
-    "Dataset",
     "Evaluation",
-    "Problem",
     "Result",
     "Run",
-    "Sample",
     "VectorCache",
     "compare",
     "evaluate_dataset",
     "measure_robustness",
-    "open_dataset",
     "write_report",
 ]

@@ -17,7 +17,8 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import DatasetError, OptionError
 from zeroshot.evaluate.records import rank
 from zeroshot.evaluate.run import Run
-from zeroshot.labels import Label, LabelSet, class_matrix, export_label_set, to_yaml
+from zeroshot.labels import Label, LabelSet, class_matrix
+from zeroshot.labels.exporting import export_label_set, to_yaml
 from zeroshot.learning.calibrate import fit_temperature
 from zeroshot.output import write_new_files
 from zeroshot.prompts import TemplateSet, load_templates

@@ -30,7 +30,7 @@ from zeroshot.evaluate.run import Progress, Run
 from zeroshot.evaluate.vector_cache import Change
 from zeroshot.images import load
 from zeroshot.labels import LabelSet, Mode
-from zeroshot.scoring import PresenceScorer
+from zeroshot.scoring.multilabel import PresenceScorer
 from zeroshot.statistics import IntArray
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ from zeroshot.evaluate.retrieval import measure_retrieval
 from zeroshot.evaluate.vector_cache import Change, VectorCache
 from zeroshot.labels import Label, LabelSet, Mode, parse_labels
 from zeroshot.prompts import TemplateSet
-from zeroshot.scoring import PresenceScorer, Scorer, Scores, ScoringOptions
+from zeroshot.scoring import Scorer, Scores, ScoringOptions
+from zeroshot.scoring.multilabel import PresenceScorer
 from zeroshot.statistics import IntArray, count_bins
 
 _BATCH = 256  # vectors scored, or captions encoded, together

@@ -21,18 +21,12 @@ from zeroshot.gallery.queries import as_queries, combine
 from zeroshot.gallery.store import GalleryStore
 from zeroshot.gallery.types import Hit, Item, LabelCount, Query, Statistics, Verification
 from zeroshot.images import ImageLimits, ImageSource
-from zeroshot.labels import (
-    Labels,
-    Mode,
-    as_label_set,
-    choose_templates,
-    class_matrix,
-    emit_warnings,
-    load_label_set,
-    text_warnings,
-)
+from zeroshot.labels import Labels, Mode, as_label_set, class_matrix, load_label_set
+from zeroshot.labels.class_matrix import choose_templates
+from zeroshot.labels.distinct import emit_warnings, text_warnings
 from zeroshot.prompts import Templates, load_templates
-from zeroshot.scoring import Scorers, ScoringOptions
+from zeroshot.scoring import ScoringOptions
+from zeroshot.scoring.build import Scorers
 
 EXACT_UP_TO = 50_000
 RECALL = 0.99

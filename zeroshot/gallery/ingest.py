@@ -17,7 +17,8 @@ from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError
 from zeroshot.gallery.gallery import Gallery
 from zeroshot.gallery.types import Item
-from zeroshot.images import FORMATS, ImageLimits
+from zeroshot.images import ImageLimits
+from zeroshot.images.loading import FORMATS
 
 _BATCH = 64  # images written at once: the most that an interruption loses
 

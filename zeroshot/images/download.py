@@ -41,19 +41,6 @@ def resolve(host: str, port: int) -> Sequence[str]:
 def is_public(address: str) -> bool:
     """Say whether an address belongs to the public internet, in whatever wrapping.
 
-    Parameters
-    ----------
-    address : str
-        IPv4 or IPv6.
-
-    Returns
-    -------
-    bool
-        False for private, loopback, link-local, multicast, reserved and unspecified addresses, and for IPv6 addresses
-        that carry such an IPv4 address inside (mapped, compatible, NAT64, 6to4, Teredo).
-
-    Examples
-    --------
     >>> is_public("1.1.1.1"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1")
     (True, False, False)
     """
@@ -79,17 +66,7 @@ def _inside(address: Address) -> list[Address]:
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """Where a service may fetch images from for others.
-
-    Parameters
-    ----------
-    hosts : tuple of str
-        Patterns of host names that may be asked: "images.example.com", "*.example.com", "*".
-    resolver : callable
-        Gives the addresses of a host and port.
-    is_allowed : callable
-        Says whether an address may be connected to.
-    """
+    """Where a service may fetch images from for others."""
 
     hosts: tuple[str, ...]
     resolver: Resolver = field(default=resolve)
@@ -111,47 +88,14 @@ class AddressPolicy:
 
 @dataclass(frozen=True)
 class Downloader:
-    """Downloads images over http(s), within bounds on bytes and time.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Most bytes of an image.
-    timeout_s : float
-        Most seconds that fetching one may take, redirects included.
-    policy : AddressPolicy or None
-        Judges every host and address; None for the machine's own user, who may fetch from anywhere, by the proxies that
-        the environment names.
-    """
+    """Downloads images over http(s), within bounds on bytes and time."""
 
     max_bytes: int
     timeout_s: float
     policy: AddressPolicy | None = None
 
     def fetch(self, url: str, deadline: float = float("inf")) -> bytes:
-        """Download an image.
-
-        Parameters
-        ----------
-        url : str
-            http or https.
-        deadline : float
-            On the clock of ``time.monotonic``; `timeout_s` counts too.
-
-        Returns
-        -------
-        bytes
-            The body.
-
-        Raises
-        ------
-        ImageSourceRefused
-            If the policy does not allow the URL, or one it redirects to.
-        ImageNotFound
-            If it does not answer with the image in time.
-        ImageTooLarge
-            If the body has too many bytes.
-        """
+        """Download an image."""
         deadline = min(deadline, time.monotonic() + self.timeout_s)
         shown, seen = quote(url, limit=200), url
         try:

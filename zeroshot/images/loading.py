@@ -218,25 +218,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, name: str | None = None) -> Image.Image:
-    """Convert a decoded image of any mode to upright RGB: the one way in which this program does it.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Any mode; EXIF orientation is applied, transparency flattened on white, wider grey narrowed to 8 bits.
-    name : str or None
-        What messages call it.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB, without an orientation that could be applied again; `image` itself where nothing is to be done.
-
-    Raises
-    ------
-    ImageUnreadable
-        If it cannot be converted.
-    """
+    """Convert a decoded image of any mode to upright RGB: the one way in which this program does it."""
     if min(image.size) < 1:
         raise ImageUnreadable(f"{name or describe(image)} has no pixels.", "Give an image with pixels.")
     try:
@@ -286,18 +268,6 @@ def _narrow(image: Image.Image) -> Image.Image:
 def describe(source: object) -> str:
     """Name a source in a message.
 
-    Parameters
-    ----------
-    source : object
-        Anything ``load`` accepts.
-
-    Returns
-    -------
-    str
-        The path or URL itself, or a few words for what has no name.
-
-    Examples
-    --------
     >>> describe("photos/cat.jpg"), describe(b"12345")
     ('photos/cat.jpg', '<5 bytes>')
     """
@@ -318,23 +288,7 @@ def is_url(text: str) -> bool:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode base64 text, standard or URL-safe, padded or not, whitespace allowed.
-
-    Parameters
-    ----------
-    text : str
-        The encoded bytes.
-
-    Returns
-    -------
-    bytes
-        The decoded bytes.
-
-    Raises
-    ------
-    ImageUnreadable
-        If the text is empty or has a character base64 does not.
-    """
+    """Decode base64 text, standard or URL-safe, padded or not, whitespace allowed."""
     try:
         try:
             decoded = binascii.a2b_base64(text, strict_mode=True)  # as nearly everybody sends it

@@ -23,15 +23,7 @@ _MATRICES_KEPT = 32
 
 
 class ClassMatrices:
-    """The class matrices of the label sets last used; safe for several threads.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Embeds the labels.
-    cache : TextCache or None
-        Keeps embedded labels between processes.
-    """
+    """The class matrices of the label sets last used; safe for several threads."""
 
     def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
         self._encoder = encoder
@@ -42,20 +34,7 @@ class ClassMatrices:
         self._lock = threading.Lock()
 
     def get(self, label_set: LabelSet, templates: TemplateSet) -> FloatArray:
-        """Embed labels, or give what was embedded before.
-
-        Parameters
-        ----------
-        label_set : LabelSet
-            k labels.
-        templates : TemplateSet
-            For labels without descriptions.
-
-        Returns
-        -------
-        ndarray of float32, shape (k, dim)
-            Unit rows, in the order of the labels; read-only.
-        """
+        """Embed labels, or give what was embedded before."""
         key = (label_set.digest, templates.templates)
         with self._lock:
             if key in self._kept:
@@ -95,13 +74,7 @@ class ClassMatrices:
         return self._reference is not None
 
     def reference(self) -> FloatArray:
-        """Give the reference vocabulary's class matrix.
-
-        Returns
-        -------
-        ndarray of float32, shape (1000, dim)
-            Unit rows.
-        """
+        """Give the reference vocabulary's class matrix."""
         if self._reference is None:
             self._reference = embed_reference(self._encoder, self._cache)
         return self._reference
@@ -120,20 +93,7 @@ class ClassMatrices:
 
 
 def choose_templates(encoder: Encoder, label_set: LabelSet) -> TemplateSet:
-    """Choose the templates where a caller names none.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Recommends a template set.
-    label_set : LabelSet
-        May have its own.
-
-    Returns
-    -------
-    TemplateSet
-        Bare names where the encoder recommends them, else the label set's own, else the set recommended.
-    """
+    """Choose the templates where a caller names none."""
     recommended = _recommended(encoder.template_set)
     return recommended if recommended.is_bare else label_set.templates or recommended
 
@@ -186,20 +146,7 @@ def _recommended(name: str) -> TemplateSet:
 
 
 def embed_reference(encoder: Encoder, cache: TextCache | None = None) -> FloatArray:
-    """Embed the reference vocabulary, which labels on their own scale are compared with: ImageNet's thousand names.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        It also recommends the templates.
-    cache : TextCache or None
-        See ``class_matrix``.
-
-    Returns
-    -------
-    ndarray of float32, shape (1000, encoder.dim)
-        Unit rows.
-    """
+    """Embed the reference vocabulary, which labels on their own scale are compared with: ImageNet's thousand names."""
     return class_matrix(encoder, load_label_set("imagenet").labels, _recommended(encoder.template_set), cache)
 
 

@@ -77,27 +77,7 @@ class ClusterFile(BaseModel):
 
 
 def name_clusters(name: str, names: Mapping[int, str], centroids: Head) -> LabelSet:
-    """Make a label set of named clusters: a label per name, with its clusters' centroids as examples.
-
-    Parameters
-    ----------
-    name : str
-        The label set's.
-    names : mapping of int to str
-        Clusters, as rows of the centroids, and their names; clusters of the same name become one label.
-    centroids : Head
-        Its keys are the centroids.
-
-    Returns
-    -------
-    LabelSet
-        In the order of the names.
-
-    Raises
-    ------
-    LabelError
-        If there are fewer than two names, or one cannot be used.
-    """
+    """Make a label set of named clusters: a label per name, with its clusters' centroids as examples."""
     labels = parse_labels(dict.fromkeys(names.values()))
     rows = {label.name: row for row, label in enumerate(labels)}
     head = replace(

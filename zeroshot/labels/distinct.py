@@ -6,8 +6,8 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
-from zeroshot.encoders import Encoder, TextLimits
-from zeroshot.encoders.truncation import truncation_warning
+from zeroshot.encoders import Encoder
+from zeroshot.encoders.truncation import TextLimits, truncation_warning
 from zeroshot.errors import LabelWarning, quote
 from zeroshot.labels.label import Label
 from zeroshot.prompts import TemplateSet
@@ -16,23 +16,7 @@ _NAMED = 3  # examples in one message
 
 
 def label_warnings(encoder: Encoder, labels: Sequence[Label], templates: TemplateSet) -> tuple[str, ...]:
-    """Say what a person should know of labels before trusting their scores.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Reads their prompts.
-    labels : sequence of Label
-        The labels.
-    templates : TemplateSet
-        For labels without descriptions.
-
-    Returns
-    -------
-    tuple of str
-        At most one message of each kind: names that differ only in case, spaces or Unicode form; prompts whose end the
-        model does not read.
-    """
+    """Say what a person should know of labels before trusting their scores."""
     return (
         *name_warnings(labels),
         *_cut(encoder, [(one.name, text) for one in labels for text in one.prompts(templates)]),
@@ -40,33 +24,12 @@ def label_warnings(encoder: Encoder, labels: Sequence[Label], templates: Templat
 
 
 def text_warnings(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
-    """Say which texts the model does not read to their end.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Reads them.
-    texts : sequence of str
-        For example a search's sentences.
-
-    Returns
-    -------
-    tuple of str
-        None or one message.
-    """
+    """Say which texts the model does not read to their end."""
     return tuple(_cut(encoder, [(text, text) for text in texts]))
 
 
 def emit_warnings(messages: Iterable[str], on_warning: Callable[[str], object] | None = None) -> None:
-    """Pass messages on.
-
-    Parameters
-    ----------
-    messages : iterable of str
-        What is to be known.
-    on_warning : callable or None
-        Called with each; None makes each a Python warning, a ``LabelWarning``.
-    """
+    """Pass messages on."""
     for message in messages:
         if on_warning is None:
             warnings.warn(message, LabelWarning, stacklevel=3)
@@ -77,18 +40,6 @@ def emit_warnings(messages: Iterable[str], on_warning: Callable[[str], object] |
 def folded(name: str) -> str:
     """Reduce a name to what one sees: without Unicode composition, case, spacing and invisible characters.
 
-    Parameters
-    ----------
-    name : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Equal for names that look alike.
-
-    Examples
-    --------
     >>> folded("Hot\\u00a0 Dog") == folded("hot dog")
     True
     """
@@ -98,18 +49,7 @@ def folded(name: str) -> str:
 
 
 def name_warnings(labels: Sequence[Label]) -> tuple[str, ...]:
-    """Say which names differ only in case, spaces or Unicode form; no encoder is needed.
-
-    Parameters
-    ----------
-    labels : sequence of Label
-        The labels; aliases are names too.
-
-    Returns
-    -------
-    tuple of str
-        None or one message.
-    """
+    """Say which names differ only in case, spaces or Unicode form; no encoder is needed."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for row, label in enumerate(labels):
         for name in (label.name, *label.aliases):

@@ -15,27 +15,7 @@ from zeroshot.output import write_new_files
 
 
 def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
-    """Write a label set that ``load_label_set`` reads.
-
-    Parameters
-    ----------
-    label_set : LabelSet
-        Any.
-    file : Path
-        A new .yaml file; it is written last, so that where it is the rest is whole.
-
-    Returns
-    -------
-    list of Path
-        What was written: one .npz per head, then the file.
-
-    Raises
-    ------
-    OutputExists
-        If one of the files exists; none is written then.
-    OptionError
-        If the file has another ending, or cannot be written.
-    """
+    """Write a label set that ``load_label_set`` reads."""
     check_yaml(file)
     vectors = [
         VectorFile(file=f"{file.stem}.{head.fingerprint[:12]}.npz", sha256=head.digest) for head in label_set.heads
@@ -47,33 +27,11 @@ def export_label_set(label_set: LabelSet, file: Path) -> list[Path]:
 
 
 def check_yaml(file: Path) -> None:
-    """Refuse a name that ``load_label_set`` would not read.
-
-    Parameters
-    ----------
-    file : Path
-        What is to be written.
-
-    Raises
-    ------
-    OptionError
-        If it does not end in .yaml or .yml.
-    """
+    """Refuse a name that ``load_label_set`` would not read."""
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise OptionError(f"{quote(str(file))} is not a YAML file.", "End its name in .yaml.")
 
 
 def to_yaml(data: dict[str, Any]) -> str:
-    """Write plain values as YAML, in their order.
-
-    Parameters
-    ----------
-    data : dict
-        Strings, numbers, lists and dicts.
-
-    Returns
-    -------
-    str
-        Text in any script as it is.
-    """
+    """Write plain values as YAML, in their order."""
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)

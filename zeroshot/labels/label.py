@@ -108,20 +108,7 @@ def parse_labels(labels: Iterable[str | Label], *, at_least: int = 2) -> tuple[L
 
 
 def require(labels: Sequence[Label], at_least: int) -> None:
-    """Refuse too few labels.
-
-    Parameters
-    ----------
-    labels : sequence of Label
-        What there is.
-    at_least : int
-        1 or 2.
-
-    Raises
-    ------
-    LabelError
-        If there are fewer.
-    """
+    """Refuse too few labels."""
     if not labels:
         raise LabelError("There are no labels.", "Give at least two, such as cat and dog.", field="labels")
     if len(labels) < at_least:

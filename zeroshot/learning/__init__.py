@@ -5,7 +5,7 @@ All but ``calibrate`` need scikit-learn and SciPy: pip install 'zeroshot[learn]'
 """
 
 from zeroshot.learning.calibrate import CalibrationReport, Quality, ThresholdQuality, calibrate
-from zeroshot.learning.cluster import ClusterReport, Clusters, Method, cluster
+from zeroshot.learning.cluster import ClusterReport, Clusters, cluster
 from zeroshot.learning.diagram import reliability_diagram
 from zeroshot.learning.fit import FitReport, fit
 
@@ -14,7 +14,6 @@ __all__ = [
     "ClusterReport",
     "Clusters",
     "FitReport",
-    "Method",
     "Quality",
     "ThresholdQuality",
     "calibrate",

@@ -19,7 +19,8 @@ from zeroshot.datasets import Problem
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import ImageError, LearningError, OptionError
 from zeroshot.images import ImageSource
-from zeroshot.labels import Head, LabelSet, name_clusters
+from zeroshot.labels import Head, LabelSet
+from zeroshot.labels.clusters import name_clusters
 from zeroshot.learning.examples import embed_images
 from zeroshot.learning.probe import threads_for
 from zeroshot.optional import require

@@ -14,7 +14,8 @@ from zeroshot.datasets import Dataset, Problem, Sample
 from zeroshot.encoders import FloatArray
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, LearningError, quote
-from zeroshot.images import ImageSource, describe
+from zeroshot.images import ImageSource
+from zeroshot.images.loading import describe
 from zeroshot.labels import Calibration, Head, LabelSet
 from zeroshot.statistics import BoolArray, IntArray
 

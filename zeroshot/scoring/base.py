@@ -21,29 +21,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class ScoringInputs:
-    """What a scorer computes with.
-
-    Parameters
-    ----------
-    names : tuple of str
-        k labels.
-    matrix : ndarray of float32, shape (k, dim)
-        The class matrix.
-    hierarchy : Hierarchy
-        The labels' parents.
-    logit_scale : float
-        The encoder's.
-    logit_bias : float or None
-        The encoder's, where it was trained with a sigmoid.
-    temperature : float
-        Divides the logits.
-    thresholds : ndarray of float64, shape (k,)
-        Score that each label needs to be the answer.
-    head : Head or None
-        What labelled images add.
-    reference : ndarray of float32, shape (v, dim), or None
-        A vocabulary's class matrix, for labels on their own scale.
-    """
+    """What a scorer computes with."""
 
     names: tuple[str, ...]
     matrix: FloatArray
@@ -207,18 +185,7 @@ class MulticlassScorer(Scorer):
         return softmax(self.logits(similarities, vectors))
 
     def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
-        """Give the answers of many images: of a softmax only the highest score, in single precision.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32, shape (n, dim)
-            Unit rows.
-
-        Returns
-        -------
-        (ndarray of int64, ndarray of int64, ndarray of float64), each of shape (m,)
-            Images, their labels, and the labels' scores; images whose answer is "unknown" are not there.
-        """
+        """Give the answers of many images: of a softmax only the highest score, in single precision."""
         if self.inputs.head is not None or not len(vectors):
             return super().choose(vectors)
         logits = self.similarities(vectors)

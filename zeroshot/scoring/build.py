@@ -10,7 +10,9 @@ import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.errors import LabelError, OptionError
-from zeroshot.labels import Calibration, ClassMatrices, Hierarchy, LabelSet, Mode, require
+from zeroshot.labels import Calibration, Hierarchy, LabelSet, Mode
+from zeroshot.labels.class_matrix import ClassMatrices
+from zeroshot.labels.label import require
 from zeroshot.prompts import TemplateSet
 from zeroshot.scoring.base import BinaryScorer, MulticlassScorer, Scorer, Scores, ScoringInputs
 from zeroshot.scoring.hierarchical import HierarchicalScorer
@@ -27,18 +29,6 @@ class Scorers:
 
     Building one costs what new labels' embedding costs; the same labels, templates and options, as the same object or
     not, are the same scorer.
-
-    Parameters
-    ----------
-    encoder : Encoder
-        Embeds labels.
-    cache : TextCache or None
-        Keeps embedded labels between processes.
-
-    Attributes
-    ----------
-    matrices : ClassMatrices
-        The class matrices the scorers are built with.
     """
 
     def __init__(self, encoder: Encoder, cache: TextCache | None) -> None:
@@ -48,27 +38,7 @@ class Scorers:
         self._lock = threading.Lock()
 
     def get(self, label_set: LabelSet, templates: TemplateSet, options: ScoringOptions) -> Scorer:
-        """Give a scorer.
-
-        Parameters
-        ----------
-        label_set : LabelSet
-            The labels.
-        templates : TemplateSet
-            For labels without descriptions.
-        options : ScoringOptions
-            Mode, threshold and temperature.
-
-        Returns
-        -------
-        Scorer
-            For any number of images, from any thread.
-
-        Raises
-        ------
-        InputError
-            If the labels or an option cannot be used.
-        """
+        """Give a scorer."""
         if (known := self._look_up(label_set, templates, options)) is not None:
             return known
         matrix = self.matrices.get(label_set, templates)
@@ -104,33 +74,7 @@ def build_scorer(
     options: ScoringOptions,
     reference: Callable[[], FloatArray],
 ) -> Scorer:
-    """Build the scorer for labels and options.
-
-    Parameters
-    ----------
-    label_set : LabelSet
-        The labels, and what was learnt about them.
-    matrix : ndarray of float32, shape (k, dim)
-        Their class matrix.
-    encoder : Encoder
-        Whose vectors these are.
-    options : ScoringOptions
-        What the call overrides.
-    reference : callable
-        Gives the reference vocabulary's class matrix; called where the mode needs it.
-
-    Returns
-    -------
-    Scorer
-        For any number of images, from any thread.
-
-    Raises
-    ------
-    OptionError
-        If an option is out of range.
-    LabelError
-        If the labels do not suit the mode.
-    """
+    """Build the scorer for labels and options."""
     mode = to_mode(options.mode) or label_set.effective_mode
     _check_number("threshold", options.threshold, 0.0, 1.0)
     _check_number("temperature", options.temperature, 1e-6, 1e6)

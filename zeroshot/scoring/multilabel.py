@@ -89,18 +89,6 @@ class PresenceScorer(MultilabelScorer):
 def sigmoid(logits: Scores) -> Scores:
     """Squash numbers into [0, 1].
 
-    Parameters
-    ----------
-    logits : ndarray of float64
-        Any finite numbers.
-
-    Returns
-    -------
-    ndarray of float64
-        Of the same shape.
-
-    Examples
-    --------
     >>> sigmoid(np.array([0.0, 1000.0, -1000.0])).tolist()
     [0.5, 1.0, 0.0]
     """

@@ -28,23 +28,7 @@ class ScoringOptions:
 
 
 def to_mode(mode: Mode | str | None) -> Mode | None:
-    """Read a mode.
-
-    Parameters
-    ----------
-    mode : Mode, str or None
-        For example "multilabel".
-
-    Returns
-    -------
-    Mode or None
-        None for None.
-
-    Raises
-    ------
-    OptionError
-        If there is no such mode.
-    """
+    """Read a mode."""
     if mode is None or isinstance(mode, Mode):
         return mode
     try:

@@ -26,31 +26,13 @@ _CALLERS_KEPT = 10_000
 
 
 def new_key() -> str:
-    """Make a key.
-
-    Returns
-    -------
-    str
-        To be given to a caller, once.
-    """
+    """Make a key."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def hash_key(key: str) -> str:
     """Hash a key.
 
-    Parameters
-    ----------
-    key : str
-        What a caller sends.
-
-    Returns
-    -------
-    str
-        "sha256:" and 64 hex digits: what is stored.
-
-    Examples
-    --------
     >>> hash_key("zs_x")[:15]
     'sha256:e0d77fa2'
     """
@@ -58,25 +40,7 @@ def hash_key(key: str) -> str:
 
 
 def key_line(name: str, key: str) -> str:
-    """Write the line that accepts a key.
-
-    Parameters
-    ----------
-    name : str
-        Whose it is.
-    key : str
-        What the caller sends.
-
-    Returns
-    -------
-    str
-        ``NAME=HASH``.
-
-    Raises
-    ------
-    OptionError
-        If the name has other characters than letters, digits, dots, dashes and underscores.
-    """
+    """Write the line that accepts a key."""
     if not is_name(name):
         raise OptionError(f"A key cannot be named {quote(name)}.", NAME_RULE)
     return f"{name}={hash_key(key)}"
@@ -84,38 +48,13 @@ def key_line(name: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class ApiKeys:
-    """Names and hashes of the keys that are accepted.
-
-    Parameters
-    ----------
-    hashes : tuple of (str, str)
-        Names, which logs and limits know callers by, and hashes.
-    """
+    """Names and hashes of the keys that are accepted."""
 
     hashes: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def read(cls, entries: Iterable[str], file: Path | None) -> ApiKeys:
-        """Read keys from settings and from a file.
-
-        Parameters
-        ----------
-        entries : iterable of str
-            Each ``NAME=HASH``, ``HASH``, ``NAME=KEY`` or ``KEY``; a hash begins with "sha256:".
-        file : Path or None
-            One entry a line; blank lines and those that begin with # say nothing.
-
-        Returns
-        -------
-        ApiKeys
-            None of them in the clear.
-
-        Raises
-        ------
-        OptionError
-            If an entry is malformed, a key is short, a name is there twice, or the file cannot be read; no message
-            shows a key.
-        """
+        """Read keys from settings and from a file."""
         lines = list(entries)
         if file is not None:
             try:
@@ -138,18 +77,7 @@ class ApiKeys:
         return bool(self.hashes)
 
     def find(self, key: str) -> str | None:
-        """Find whose key this is.
-
-        Parameters
-        ----------
-        key : str
-            What a caller sent.
-
-        Returns
-        -------
-        str or None
-            The name; None if it is nobody's.
-        """
+        """Find whose key this is."""
         given, found = hash_key(key), None
         for name, known in self.hashes:
             if hmac.compare_digest(given, known):

@@ -17,15 +17,7 @@ LogFormat = Literal["console", "json"]
 
 
 def set_up_logging(form: LogFormat, level: str) -> None:
-    """Send every log to standard error in one form.
-
-    Parameters
-    ----------
-    form : {"console", "json"}
-        For people, or one JSON object a line for machines.
-    level : str
-        "debug", "info", "warning" or "error".
-    """
+    """Send every log to standard error in one form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_add_request_id)
     handler.setFormatter(_json_formatter() if form == "json" else _Console())

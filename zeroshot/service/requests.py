@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from zeroshot.labels import LabelEntry
+from zeroshot.labels.files import LabelEntry
 from zeroshot.service.problems import RequestError, from_validation
 from zeroshot.service.schemas.classify import OPTIONS, ClassifyRequest, Question
 from zeroshot.service.schemas.galleries import RelabelRequest

@@ -68,25 +68,7 @@ def bound_memory() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Take an address before anything slow is done.
-
-    Parameters
-    ----------
-    host : str
-        A name or an address.
-    port : int
-        0 picks a free one.
-
-    Returns
-    -------
-    socket
-        Bound, not yet listening.
-
-    Raises
-    ------
-    OptionError
-        If it cannot be had.
-    """
+    """Take an address before anything slow is done."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
@@ -103,17 +85,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(app: ASGIApp, bound: socket.socket, *, drain_timeout_s: float) -> None:
-    """Answer until told to stop; then answer what was accepted, and return.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        The application.
-    bound : socket
-        Of ``bind``.
-    drain_timeout_s : float
-        Most seconds for what was accepted.
-    """
+    """Answer until told to stop; then answer what was accepted, and return."""
     config = uvicorn.Config(
         app,
         log_config=None,

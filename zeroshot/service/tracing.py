@@ -14,16 +14,6 @@ class Tracing:
 
     The exporter is configured as OpenTelemetry's own variables say: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
     ``OTEL_SERVICE_NAME``...
-
-    Parameters
-    ----------
-    provider : opentelemetry.sdk.trace.TracerProvider or None
-        None makes one that exports by OTLP over HTTP.
-
-    Raises
-    ------
-    MissingDependency
-        If OpenTelemetry is not installed.
     """
 
     def __init__(self, provider: Any = None) -> None:
@@ -33,19 +23,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("zeroshot")
 
     def record(self, context: RequestContext, headers: dict[str, str], facts: dict[str, Any], took_s: float) -> None:
-        """Make a span of a request that is done, and one of each of its stages.
-
-        Parameters
-        ----------
-        context : RequestContext
-            Its id, caller and stages.
-        headers : dict of str to str
-            For ``traceparent``.
-        facts : dict
-            Method, route and status.
-        took_s : float
-            Seconds it took.
-        """
+        """Make a span of a request that is done, and one of each of its stages."""
         end = time.time_ns()
         start = end - int(took_s * 1e9)
         epoch = end - time.monotonic_ns()

@@ -29,17 +29,12 @@ from zeroshot.cpu import available_cpus
 from zeroshot.encoders import FloatArray
 from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import DeadlineExceeded, ImageError, ModelError, Overloaded, WorkerLost, ZeroshotError
-from zeroshot.images import decode_base64, is_url, load
+from zeroshot.images import load
 from zeroshot.images.download import Downloader
-from zeroshot.labels import (
-    LabelEntry,
-    LabelSet,
-    LabelSetStore,
-    as_label_set,
-    find_label_set,
-    label_set_names,
-    text_warnings,
-)
+from zeroshot.images.loading import decode_base64, is_url
+from zeroshot.labels import LabelSet, LabelSetStore, as_label_set, find_label_set, label_set_names
+from zeroshot.labels.distinct import text_warnings
+from zeroshot.labels.files import LabelEntry
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Scorer, ScoringOptions
 from zeroshot.service.config import ServiceConfig

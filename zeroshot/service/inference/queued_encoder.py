@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from zeroshot.encoders import Encoder, FloatArray, TextLimits
+from zeroshot.encoders import Encoder, FloatArray
+from zeroshot.encoders.truncation import TextLimits
 from zeroshot.service.context import current
 from zeroshot.service.inference.pipeline import Pipeline
 

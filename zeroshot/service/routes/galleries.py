@@ -19,8 +19,8 @@ from zeroshot.gallery import Gallery, Item, gallery_names, summarise
 from zeroshot.gallery import Query as GalleryQuery
 from zeroshot.gallery.ingest import picture_size
 from zeroshot.gallery.queries import unit_vector
-from zeroshot.images import ImageLimits, decode_base64
-from zeroshot.images.loading import open_source
+from zeroshot.images import ImageLimits
+from zeroshot.images.loading import decode_base64, open_source
 from zeroshot.prompts import load_templates
 from zeroshot.service.context import current, timed
 from zeroshot.service.gallery_pool import GalleryPool

@@ -10,7 +10,8 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from zeroshot.errors import LabelSetRefused, quote
-from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names, name_warnings
+from zeroshot.labels import LabelSet, LabelSetFile, LabelSetStore, Mode, find_label_set, label_set_names
+from zeroshot.labels.distinct import name_warnings
 from zeroshot.prompts import load_templates
 from zeroshot.service.openapi import body, problems
 from zeroshot.service.requests import read_body

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from zeroshot.labels import LabelEntry, Mode
+from zeroshot.labels import Mode
+from zeroshot.labels.files import LabelEntry
 from zeroshot.names import NAME_PATTERN
 from zeroshot.service.problems import Problem
 

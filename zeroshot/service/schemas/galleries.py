@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from zeroshot.gallery import GallerySummary, Hit, Item, LabelCount, Statistics, Verification
-from zeroshot.labels import LabelEntry
+from zeroshot.labels.files import LabelEntry
 from zeroshot.names import NAME_PATTERN
 from zeroshot.service.problems import Problem
 from zeroshot.service.schemas.classify import ModeName, Strict, Temperature, Threshold, Warned

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from zeroshot.labels import Change, LabelEntry, StoredLabelSet
+from zeroshot.labels import Change, StoredLabelSet
+from zeroshot.labels.files import LabelEntry
 from zeroshot.service.schemas.classify import NAME, ModeName, Strict, Threshold, Warned
 
 
