@@ -1,4 +1,4 @@
-"""Download images over http(s), with an address policy that is safe against SSRF where strangers name the URLs.
+"""Download images over http(s), with an address policy that is safe against SSRF.
 
 Under an ``AddressPolicy`` a name is resolved once, every address it has must be public, and the connection goes to the
 address that was checked, so that a name cannot change its addresses in between (DNS rebinding). Redirects are followed
@@ -39,24 +39,7 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address belongs to the public internet, in whatever wrapping.
-
-    Parameters
-    ----------
-    address : str
-        IPv4 or IPv6.
-
-    Returns
-    -------
-    bool
-        False for private, loopback, link-local, multicast, reserved and unspecified addresses, and for IPv6 addresses
-        that carry such an IPv4 address inside (mapped, compatible, NAT64, 6to4, Teredo).
-
-    Examples
-    --------
-    >>> is_public("1.1.1.1"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1")
-    (True, False, False)
-    """
+    """Whether an address belongs to the public internet, as do all IPv4 addresses that an IPv6 address carries."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -79,17 +62,7 @@ def _inside(address: Address) -> list[Address]:
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """Where a service may fetch images from for others.
-
-    Parameters
-    ----------
-    hosts : tuple of str
-        Patterns of host names that may be asked: "images.example.com", "*.example.com", "*".
-    resolver : callable
-        Gives the addresses of a host and port.
-    is_allowed : callable
-        Says whether an address may be connected to.
-    """
+    """Where a service may fetch images from for others: patterns of host names, such as "*.example.com" or "*"."""
 
     hosts: tuple[str, ...]
     resolver: Resolver = field(default=resolve)
@@ -111,47 +84,14 @@ class AddressPolicy:
 
 @dataclass(frozen=True)
 class Downloader:
-    """Downloads images over http(s), within bounds on bytes and time.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Most bytes of an image.
-    timeout_s : float
-        Most seconds that fetching one may take, redirects included.
-    policy : AddressPolicy or None
-        Judges every host and address; None for the machine's own user, who may fetch from anywhere, by the proxies that
-        the environment names.
-    """
+    """Downloads images over http(s), within bounds on bytes and on seconds, redirects included."""
 
     max_bytes: int
     timeout_s: float
     policy: AddressPolicy | None = None
 
     def fetch(self, url: str, deadline: float = float("inf")) -> bytes:
-        """Download an image.
-
-        Parameters
-        ----------
-        url : str
-            http or https.
-        deadline : float
-            On the clock of ``time.monotonic``; `timeout_s` counts too.
-
-        Returns
-        -------
-        bytes
-            The body.
-
-        Raises
-        ------
-        ImageSourceRefused
-            If the policy does not allow the URL, or one it redirects to.
-        ImageNotFound
-            If it does not answer with the image in time.
-        ImageTooLarge
-            If the body has too many bytes.
-        """
+        """Download an image; `deadline` is on the clock of ``time.monotonic``."""
         deadline = min(deadline, time.monotonic() + self.timeout_s)
         shown, seen = quote(url, limit=200), url
         try:

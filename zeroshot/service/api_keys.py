@@ -150,7 +150,7 @@ class ApiKeys:
         Returns
         -------
         str or None
-            The name; None if it is nobody's.
+            The name; None if the key is unknown.
         """
         given, found = hash_key(key), None
         for name, known in self.hashes:
