@@ -362,8 +362,8 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
         if not limits.allow_urls:
             raise ImageSourceRefused(
                 f"{name} is a URL, and fetching pictures is off.",
-                "Send the file itself, or allow it: ZEROSHOT_ALLOW_URLS=true on the command line, ImageLimits(allow_urls=True) "
-                "in Python, ZEROSHOT_URL_HOSTS in a server.",
+                "Send the file itself, or allow it: ZEROSHOT_ALLOW_URLS=true on the command line, "
+                "ImageLimits(allow_urls=True) in Python, ZEROSHOT_URL_HOSTS in a server.",
             )
         return Downloader(limits.max_bytes, _URL_TIMEOUT_S).fetch(source)
     if isinstance(source, (str, Path)):
