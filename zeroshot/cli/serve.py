@@ -67,7 +67,7 @@ def _config(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceC
     keys = ApiKeys.read(settings.api_keys, settings.api_keys_file)
     if not keys and not allow_anonymous and not _is_loopback(host):
         raise OptionError(
-            f"Whoever reaches {host} could use this server: it has no API keys.",
+            f"Anyone who reaches {host} could use this server: it has no API keys.",
             "Make one (zeroshot keys new NAME) and set ZEROSHOT_API_KEYS; or say --allow-anonymous.",
             field="api_keys",
         )

@@ -1,4 +1,4 @@
-"""The client whose methods are awaited: ``Client``, method for method."""
+"""The asynchronous client: ``Client``, method for method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client whose methods return when the answer is there."""
+"""The synchronous client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download images over http(s), with an address policy that is safe against SSRF where strangers name the URLs.
+"""Download images over http(s), with an address policy that is safe against SSRF.
 
 Under an ``AddressPolicy`` a name is resolved once, every address it has must be public, and the connection goes to the
 address that was checked, so that a name cannot change its addresses in between (DNS rebinding). Redirects are followed
@@ -39,11 +39,7 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address belongs to the public internet, in whatever wrapping.
-
-    >>> is_public("1.1.1.1"), is_public("10.0.0.1"), is_public("::ffff:127.0.0.1")
-    (True, False, False)
-    """
+    """Whether an address belongs to the public internet, as do all IPv4 addresses that an IPv6 address carries."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -66,7 +62,7 @@ def _inside(address: Address) -> list[Address]:
 
 @dataclass(frozen=True)
 class AddressPolicy:
-    """Where a service may fetch images from for others."""
+    """Where a service may fetch images from for others: patterns of host names, such as "*.example.com" or "*"."""
 
     hosts: tuple[str, ...]
     resolver: Resolver = field(default=resolve)
@@ -88,14 +84,14 @@ class AddressPolicy:
 
 @dataclass(frozen=True)
 class Downloader:
-    """Downloads images over http(s), within bounds on bytes and time."""
+    """Downloads images over http(s), within bounds on bytes and on seconds, redirects included."""
 
     max_bytes: int
     timeout_s: float
     policy: AddressPolicy | None = None
 
     def fetch(self, url: str, deadline: float = float("inf")) -> bytes:
-        """Download an image."""
+        """Download an image; `deadline` is on the clock of ``time.monotonic``."""
         deadline = min(deadline, time.monotonic() + self.timeout_s)
         shown, seen = quote(url, limit=200), url
         try:

@@ -68,7 +68,7 @@ class ServiceConfig:
     probe_timeout_s : float
         Seconds within which the encoder has to answer ``/readyz``.
     probe_every_s : float
-        One probe answers all who ask within this time.
+        Requests for ``/readyz`` within this time share one probe.
     warm_up_timeout_s : float
         Most seconds for the first images.
     close_timeout_s : float

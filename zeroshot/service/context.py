@@ -1,4 +1,4 @@
-"""What is known of the request at hand, wherever in the service one stands."""
+"""What is known of the request being handled, for every part of the service."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class RequestContext:
 
 _NO_REQUEST = RequestContext("-", float("inf"))
 current: ContextVar[RequestContext] = ContextVar("zeroshot_request", default=_NO_REQUEST)
-"""The request at hand; outside of any, one without a deadline."""
+"""The request being handled; outside of any, one without a deadline."""
 
 
 @contextmanager
 def timed(stage: str) -> Iterator[None]:
-    """Time a stage of the request at hand."""
+    """Time a stage of the current request."""
     start = time.monotonic()
     try:
         yield

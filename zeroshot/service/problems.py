@@ -200,7 +200,7 @@ def _on_bad_parameter(request: Request, error: Exception) -> JSONResponse:  # no
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
-    return Response(status_code=499)  # nobody is there to read it
+    return Response(status_code=499)  # the client has left
 
 
 def _on_bug(request: Request, error: Exception) -> JSONResponse:

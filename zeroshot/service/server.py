@@ -46,7 +46,7 @@ class _OnlyServer(Server):
     """A server that has the process to itself."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and call gc.freeze(): what is there by then stays, and the garbage collector need not visit it."""
+        """Start, and call gc.freeze(): so that garbage collection skips what was loaded at startup."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()

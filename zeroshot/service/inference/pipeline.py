@@ -1,4 +1,4 @@
-"""From an image as it came to its vector, and from labels to the scorer that ranks them, off the event loop.
+"""From an image to its vector, and from labels to the scorer that ranks them, off the event loop.
 
 source --decoding thread--> pixels --encoder thread--> vector          labels, texts --text thread--> scorer, vectors
 
@@ -225,7 +225,7 @@ class Pipeline:
         return await asyncio.wrap_future(self.submit_text(work, *arguments))
 
     def submit_text(self, work: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
-        """Have the text thread do something for the request at hand, as its stage "text"; waiting counts."""
+        """Run something in the text thread for the current request, as its stage "text", waiting included."""
         context, start = current.get(), time.monotonic()
 
         def run() -> ResultT:

@@ -15,7 +15,7 @@ from zeroshot.service.inference.pipeline import Pipeline
 
 
 class QueuedEncoder:
-    """The pipeline's encoder; texts are embedded in the pipeline's text thread, as a stage of the request at hand."""
+    """The pipeline's encoder; texts are embedded in the pipeline's text thread, as a stage of the current request."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         encoder: Encoder = pipeline.classifier.encoder
