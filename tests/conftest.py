@@ -20,7 +20,6 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from benchmarks.data import write_crops
 from tests.pictures import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.cli import main
@@ -74,6 +73,8 @@ def run(tmp_path: Path) -> Run:
 @pytest.fixture(scope="session")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each of the shipped photos with 20 parts of it."""
+    from benchmarks.data import write_crops  # loads scikit-learn
+
     return write_crops(tmp_path_factory.mktemp("crops") / "crops", 20, seed=1)
 
 
