@@ -46,8 +46,8 @@ def main() -> None:
         }
         models = {"tiny": "tiny", "ViT-B-32, random": f"ViT-B-32:{random_weights(folder)}"}
         for model, spec in models.items():
-            for what, (pictures, templates) in data.items():
-                _compare(results, rival, f"{model}, {what}", spec, pictures, templates, folder, arguments.rounds)
+            for what, (images, templates) in data.items():
+                _compare(results, rival, f"{model}, {what}", spec, images, templates, folder, arguments.rounds)
     results.save()
 
 
@@ -79,7 +79,7 @@ def _compare(
             if side == "zeroshot":
                 single = json.loads((report / "report.json").read_text())["single"]
     theirs, weights = json.loads(output.with_suffix(".json").read_text()), np.load(output.with_suffix(".npy"))
-    count = single["pictures"]
+    count = single["images"]
     hits = {"CLIP_benchmark": round(theirs["acc1"] * count), "zeroshot": single["hits"]}
     results.row(f"{what}: right answers of {count:,}", "", hits, note=f"chance: {count // len(single['labels']):,}")
     top = {"CLIP_benchmark": round(theirs["acc5"] * count), "zeroshot": single["top_5_hits"]}

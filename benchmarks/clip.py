@@ -65,14 +65,14 @@ class Models:
 
 
 def encoders() -> None:
-    """Image towers, and from pictures to scores."""
+    """Image towers, and from images to scores."""
     arguments = _parser().parse_args()
     results = Results("encoders", _PACKAGES)
     with _models(arguments.weights) as models:
         towers(results, models)
         with _rivals(models) as (pipeline, sentence):
-            one_picture(results, models, pipeline, sentence)
-            many_pictures(results, models, pipeline, sentence)
+            one_image(results, models, pipeline, sentence)
+            many_images(results, models, pipeline, sentence)
         starts(results, models)
     results.save()
 
@@ -113,7 +113,7 @@ def _models(weights: Path | None, *, exported: bool = True) -> Iterator[Models]:
         encoder = load_encoder(spec, device="cpu", precision="fp32")
         served = {}
         for precision in ("fp32", "int8") if exported else ():
-            export(encoder, folder / precision, pictures=PHOTOS, precision=precision)
+            export(encoder, folder / precision, images=PHOTOS, precision=precision)
             served[precision] = load_encoder(f"onnx:{folder / precision}")
         yield Models(spec, encoder, served, folder)
 
@@ -171,7 +171,7 @@ def towers(results: Results, models: Models) -> None:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A picture as a JPEG of quality 90."""
+    """An image as a JPEG of quality 90."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
@@ -180,7 +180,7 @@ def jpeg(image: Image.Image) -> bytes:
 def big_jpegs() -> dict[str, bytes]:
     """12-megapixel JPEGs (4000 x 3000, quality 90): what no scale can save is entropy decoding, so detail decides.
 
-    A photo enlarged; the same with a camera's noise; and a mosaic of small photos, denser than any camera's picture.
+    A photo enlarged; the same with a camera's noise; and a mosaic of small photos, denser than any camera's image.
     """
     photos = [Image.open(path).convert("RGB") for path in PHOTOS]
     smooth = Image.open(PHOTOS[0].with_name("coffee.jpg")).convert("RGB").resize((4000, 3000))
@@ -211,7 +211,7 @@ def preprocessing(results: Results, encoder: OpenClipEncoder) -> None:
         _row(results, f"{name} to tensor", interleave(sides, rounds=15), "open_clip", note)
 
 
-def one_picture(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
+def one_image(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
     """A 640x480 JPEG under labels already seen."""
     path = models.folder / "one.jpg"
     Image.open(PHOTOS[0]).convert("RGB").resize((640, 480)).save(path, quality=90)
@@ -228,7 +228,7 @@ def one_picture(results: Results, models: Models, pipeline: Side, sentence: Side
         _row(results, f"one 640x480 JPEG, {count} labels already seen", interleave(sides, rounds=7), "Hugging Face")
 
 
-def many_pictures(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
+def many_images(results: Results, models: Models, pipeline: Side, sentence: Side) -> None:
     """200 JPEGs of mixed sizes, from files to scores under 10 labels."""
     paths = []
     for number in range(200):
@@ -248,7 +248,7 @@ def many_pictures(results: Results, models: Models, pipeline: Side, sentence: Si
 
 
 def starts(results: Results, models: Models) -> None:
-    """Cold start and peak memory of a process that loads the model and classifies one picture."""
+    """Cold start and peak memory of a process that loads the model and classifies one image."""
     program = (
         "import sys, zeroshot\n"
         "zeroshot.ZeroShotClassifier(sys.argv[1]).classify(sys.argv[2], ['cat', 'dog'])\n"

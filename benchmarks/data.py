@@ -1,4 +1,4 @@
-"""Pictures that every machine has: scikit-learn's digits and parts of the shipped photos."""
+"""Images that every machine has: scikit-learn's digits and parts of the shipped photos."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_digit_shards(folder: Path, count: int, shards: int = 3) -> Path:
     folder : Path
         Where to.
     count : int
-        Pictures.
+        Images.
     shards : int
         Files that they are in.
 

@@ -1,7 +1,7 @@
 """The first command a newcomer runs, and what tiny can do.
 
 * `zeroshot classify` on one photo: seconds and peak memory of the whole process, and whether torch was imported;
-* tiny's images/s at batch 8, from decoded 640x480 pictures, preprocessing included;
+* tiny's images/s at batch 8, from decoded 640x480 images, preprocessing included;
 * peak memory of one call over 50 and over 500 JPEGs.
 """
 
@@ -52,14 +52,14 @@ def main() -> None:
     )
     results.row("its peak memory", "MB", {"the largest of 9": max(r[1] for r in runs)})
     encoder = load_encoder("tiny")
-    pictures = [Image.open(PHOTO).convert("RGB").resize((640, 480)) for _ in range(8)]
-    pixels = np.stack([encoder.preprocessing(picture) for picture in pictures])
+    images = [Image.open(PHOTO).convert("RGB").resize((640, 480)) for _ in range(8)]
+    pixels = np.stack([encoder.preprocessing(photo) for photo in images])
     seconds = interleave(
-        {"encode_images": lambda: encoder.encode_images(pictures), "tower": lambda: encoder.encode_pixels(pixels)},
+        {"encode_images": lambda: encoder.encode_images(images), "tower": lambda: encoder.encode_pixels(pixels)},
         rounds=15,
     )
     rates = {"with preprocessing": 8 / seconds["encode_images"], "the image tower alone": 8 / seconds["tower"]}
-    results.row("tiny on 8 decoded 640x480 pictures", "pictures/s", rates)
+    results.row("tiny on 8 decoded 640x480 images", "images/s", rates)
     with tempfile.TemporaryDirectory() as folder:
         image = Image.open(PHOTO).convert("RGB").resize((2000, 1500))
         for count in (50, 500):

@@ -1,11 +1,11 @@
 """Galleries at size: python -m benchmarks gallery rate|size|names FOLDER [...]
 
-rate   indexes a folder of pictures, and encodes the same pictures without a gallery; both in one run, in turn.
-size   grows the vectors of a folder's pictures to a number and a length, stores them, and times opening, searching,
-       filtering and re-labelling against the bare FAISS index. Grown vectors lie between a real picture's vector and
+rate   indexes a folder of images, and encodes the same images without a gallery; both in one run, in turn.
+size   grows the vectors of a folder's images to a number and a length, stores them, and times opening, searching,
+       filtering and re-labelling against the bare FAISS index. Grown vectors lie between a real image's vector and
        one of its twenty nearest neighbours, with noise of the real vectors' spread; shorter ones are the real ones'
        principal components. Nothing else is made up: sentences are embedded by tiny and projected alike.
-names  searches a folder with a labels.csv (columns file, name) for each name, and counts whose own picture is found.
+names  searches a folder with a labels.csv (columns file, name) for each name, and counts whose own image is found.
 
 openclipart-png of Debian is such a folder: apt-get download openclipart-png; dpkg-deb -x openclipart-png*.deb FOLDER
 """
@@ -65,13 +65,13 @@ def project(vectors: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return shorter / np.linalg.norm(shorter, axis=1, keepdims=True)
 
 
-def pictures_in(folder: Path) -> list[str]:
+def images_in(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*.png"))
 
 
 def rate(folder: Path, count: int) -> None:
     tiny = load_encoder("tiny")
-    files = pictures_in(folder)[:count]
+    files = images_in(folder)[:count]
     seconds: dict[str, list[float]] = {"encoding alone": [], "index": []}
     for turn in range(3):
         start = time.perf_counter()
@@ -86,7 +86,7 @@ def rate(folder: Path, count: int) -> None:
         print(f"turn {turn + 1}: {seconds}", flush=True)
     rates = {side: len(files) / median(times) for side, times in seconds.items()}
     results = _results()
-    results.row(f"{len(files):,} pictures with tiny: encoding alone, and zeroshot index", "pictures/s", rates)
+    results.row(f"{len(files):,} images with tiny: encoding alone, and zeroshot index", "images/s", rates)
     results.save()
 
 
@@ -106,7 +106,7 @@ def grown(real: np.ndarray, count: int) -> Iterator[np.ndarray]:
 
 def real_vectors(folder: Path, cache: Path) -> np.ndarray:
     if not cache.exists():
-        outcomes = (vector for _, vector in encode_stream(load_encoder("tiny"), iter(pictures_in(folder))))
+        outcomes = (vector for _, vector in encode_stream(load_encoder("tiny"), iter(images_in(folder))))
         np.save(cache, np.stack([vector for vector in outcomes if not isinstance(vector, Exception)]))
     return np.load(cache)
 
@@ -152,10 +152,10 @@ def opened(folder: Path, count: int, dim: int, work: Path) -> None:
     seconds_to_open = time.perf_counter() - start
     snapshot = gallery._index.snapshot
     numbers = np.sort(random.choice(gallery._store.numbers(), QUERIES, replace=False))
-    pictures = gallery._store.vectors_of(numbers.tolist())[1]
+    images = gallery._store.vectors_of(numbers.tolist())[1]
     names = [label.name for label in load_label_set("oxford-pets").labels + load_label_set("everyday").labels]
     sentences = encoder.encode_texts([f"a picture of {name}" for name in names])
-    for query in pictures:
+    for query in images:
         gallery.search(Query(vector=query), where={"rare": True, "half": 1})  # the first reads the fields
         gallery.search(Query(vector=query))
     labels = LabelSet("custom", parse_labels(LABELS))
@@ -188,34 +188,32 @@ def opened(folder: Path, count: int, dim: int, work: Path) -> None:
     def ours(query: np.ndarray, **options: Any) -> list[int]:
         return [int(hit.item.id) for hit in gallery.search(Query(vector=query), top_k=10, **options)]
 
-    for kind, queries in (("pictures", pictures), ("sentences", sentences)):
+    for kind, queries in (("images", images), ("sentences", sentences)):
         truth = truth_of(gallery, queries, lambda _: True)
         found = [ours(query) for query in queries]
         times = in_turn({"FAISS as it comes": default, "FAISS on every core": same, "Gallery": ours}, queries)
         note = f"recall@10 {recall(found, truth):.3f}"
         results.row(f"{size_of}, {kind}: one search, p50", "ms", times, rival="FAISS as it comes", note=note)
-    _unusual(results, size_of, gallery, pictures, ours)
+    _unusual(results, size_of, gallery, images, ours)
     gallery.close()
     results.save()
 
 
 def _unusual(
-    results: Results, size_of: str, gallery: Gallery, pictures: np.ndarray, ours: Callable[..., list[int]]
+    results: Results, size_of: str, gallery: Gallery, images: np.ndarray, ours: Callable[..., list[int]]
 ) -> None:
     """With filters, and compared with everything."""
-    pictures = pictures[:50]
+    images = images[:50]
     searches: dict[str, tuple[dict[str, Any], list[list[int]] | None]] = {
         "no filter": ({}, None),
-        "0.1 %": ({"where": {"rare": True}}, truth_of(gallery, pictures, lambda n: n % 1000 == 7)),
-        "50 %": ({"where": {"half": 1}}, truth_of(gallery, pictures, lambda n: (n % 20_000) % 2 == 1)),
-        "exact": ({"exact": True}, truth_of(gallery, pictures, lambda _: True)),
+        "0.1 %": ({"where": {"rare": True}}, truth_of(gallery, images, lambda n: n % 1000 == 7)),
+        "50 %": ({"where": {"half": 1}}, truth_of(gallery, images, lambda n: (n % 20_000) % 2 == 1)),
+        "exact": ({"exact": True}, truth_of(gallery, images, lambda _: True)),
     }
-    times = in_turn(
-        {key: lambda query, o=options: ours(query, **o) for key, (options, _) in searches.items()}, pictures
-    )
+    times = in_turn({key: lambda query, o=options: ours(query, **o) for key, (options, _) in searches.items()}, images)
     for key, (options, truth) in searches.items():
         if truth is not None:
-            found = [ours(query, **options) for query in pictures]
+            found = [ours(query, **options) for query in images]
             note = f"recall@10 {recall(found, truth):.3f}"
             sides = {"unfiltered": times["no filter"], "so": times[key]}
             results.row(f"{size_of}, {SEARCHES[key]}: p50", "ms", sides, note=note)
@@ -280,7 +278,7 @@ def names(folder: Path) -> None:
         "first": float(np.mean([r == 0 for r in ranks])),
         "in the first five": float(np.mean([r < 5 for r in ranks])),
     }
-    results.row(f"text search with tiny, {len(wanted)} names in {len(files)} pictures: own picture", "", shares)
+    results.row(f"text search with tiny, {len(wanted)} names in {len(files)} images: own image", "", shares)
     results.save()
 
 
@@ -292,7 +290,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["rate", "size", "opened", "names"])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=100_000, help="Vectors to grow to, or pictures to index.")
+    parser.add_argument("--count", type=int, default=100_000, help="Vectors to grow to, or images to index.")
     parser.add_argument("--dim", type=int, default=640)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "zeroshot-gallery-benchmark")
     parser.add_argument("--storage", choices=["float16", "int8"])

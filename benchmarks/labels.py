@@ -1,4 +1,4 @@
-"""Kinds of answer, measured on a folder of pictures with a labels.csv.
+"""Kinds of answer, measured on a folder of images with a labels.csv.
 
 labels.csv has the columns file, name and category, a path such as animals/mammals/bears. Each figure says what, if
 anything, was fitted.
@@ -25,7 +25,7 @@ from zeroshot.labels import LabelSetStore, parse_labels
 from zeroshot.learning.calibrate import fit_temperature, fit_thresholds, measure
 from zeroshot.scoring import ScoringOptions, softmax
 
-_AT_LEAST = 8  # pictures of a top-level category
+_AT_LEAST = 8  # images of a top-level category
 WORDS = {**TOP, **ANIMALS, **FOOD, **MAMMALS, "bears/toys": "toy bear"}
 WORDS |= {
     "tools": "tool", "flowers": "flower", "trees": "tree", "planets": "planet", "auto": "car", "dishes": "dish",
@@ -51,7 +51,7 @@ def main() -> None:
     )
     paths = [tuple(row["category"].split("/")) for row in rows]
     results = Results("labels", ("zeroshot", "onnxruntime", "numpy"))
-    print(f"{len(rows)} pictures, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
+    print(f"{len(rows)} images, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
     for least in (3, 5):
         multilabel(results, classifier, vectors, paths, least)
     for depth in (2, 3):
@@ -68,7 +68,7 @@ def _known(row: dict[str, str]) -> bool:
 def multilabel(
     results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, paths: list[tuple[str, ...]], least: int
 ) -> None:
-    """Top-level and second-level categories together, against the best cut of raw cosines chosen on these pictures."""
+    """Top-level and second-level categories together, against the best cut of raw cosines chosen on these images."""
     truth: dict[str, np.ndarray] = {}
     for level in (0, 1):
         for folder, count in Counter(path[level] for path in paths if len(path) > level).items():
@@ -80,8 +80,8 @@ def multilabel(
     cosines = scorer.similarities(vectors)
     own = macro_f1(scorer.scores(vectors) >= scorer.thresholds, right)
     best = max(macro_f1(cosines >= cut, right) for cut in np.unique(cosines))
-    what = f"multilabel, {right.shape[1]} labels of at least {least} of {len(vectors)} pictures, macro-F1"
-    sides = {"the best cut of raw cosines, chosen on these pictures": best, "zeroshot, nothing fitted": own}
+    what = f"multilabel, {right.shape[1]} labels of at least {least} of {len(vectors)} images, macro-F1"
+    sides = {"the best cut of raw cosines, chosen on these images": best, "zeroshot, nothing fitted": own}
     results.row(what, "", sides, note=f"share {own / best:.3f}")
 
     gains, splits = [], 40
@@ -148,9 +148,9 @@ def hierarchical(
     flat = leaves[classifier.scorer(tree, options=ScoringOptions("multiclass")).scores(vectors).argmax(axis=1)]
     scorer = classifier.scorer(tree)
     deepest = leaves[scorer.scores(vectors)[:, leaves].argmax(axis=1)]
-    pictures, chosen, _ = scorer.choose(vectors)
+    images, chosen, _ = scorer.choose(vectors)
     answers = np.full(len(vectors), -1)
-    answers[pictures] = chosen
+    answers[images] = chosen
     error = {
         name: float(np.mean([tree.hierarchy.distance(int(a), int(b)) for a, b in zip(rows, right, strict=True)]))
         for name, rows in (("flat", flat), ("leaf", deepest), ("answer", answers))
@@ -158,7 +158,7 @@ def hierarchical(
     above = np.array(
         [a < 0 or int(a) in tree.hierarchy.path(int(b)) for a, b in zip(answers, right, strict=True)], dtype=bool
     )
-    what = f"hierarchical, {max(len(path) for path in paths)} levels, {len(leaves)} leaves, {len(paths)} pictures"
+    what = f"hierarchical, {max(len(path) for path in paths)} levels, {len(leaves)} leaves, {len(paths)} images"
     accuracy = {"flat softmax": float(np.mean(flat == right)), "zeroshot": float(np.mean(deepest == right))}
     results.row(f"{what}: leaf accuracy", "", accuracy)
     steps = {"flat softmax": error["flat"], "zeroshot": error["answer"]}
@@ -170,7 +170,7 @@ def hierarchical(
     results.row(f"{what}: leaves that became a coarser answer which is right", "", moved)
 
 
-def thousand_labels(results: Results, classifier: ZeroShotClassifier, picture: Path) -> None:
+def thousand_labels(results: Results, classifier: ZeroShotClassifier, image: Path) -> None:
     """A stored set of 1,000 labels: adding one, and what an answer costs."""
     names = [label.name for label in load_label_set("imagenet").labels]
     with tempfile.TemporaryDirectory() as home:
@@ -178,7 +178,7 @@ def thousand_labels(results: Results, classifier: ZeroShotClassifier, picture: P
         store.create(LabelSet("many", parse_labels(names)))
         store.create(LabelSet("few", parse_labels(names[:10])))
         sides = {
-            size: lambda size=size: classifier.classify(picture, store.get(size), top_k=5) for size in ("few", "many")
+            size: lambda size=size: classifier.classify(image, store.get(size), top_k=5) for size in ("few", "many")
         }
         times = interleave(sides, rounds=101, warmup=5, pause_s=0.0)
         sides = {"under 10": times["few"] * 1e3, "under 1,000": times["many"] * 1e3}

@@ -1,7 +1,7 @@
-"""What pictures add to the text, measured on a folder with a labels.csv.
+"""What images add to the text, measured on a folder with a labels.csv.
 
-labels.csv is as in benchmarks.labels. Few labelled pictures, few labelled and many unlabelled ones, and none labelled.
-Every accuracy is of pictures that nothing was fitted on.
+labels.csv is as in benchmarks.labels. Few labelled images, few labelled and many unlabelled ones, and none labelled.
+Every accuracy is of images that nothing was fitted on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from benchmarks.results import Results
 from zeroshot import LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.encoders.streaming import encode_stream
 from zeroshot.labels import parse_labels
-from zeroshot.learning.cluster import centroid_head, cluster_pictures, suggest_names
+from zeroshot.learning.cluster import centroid_head, cluster_images, suggest_names
 from zeroshot.learning.fit import fit_head
 from zeroshot.learning.probe import TrainingSet
 
-_AT_LEAST = 8  # pictures of a top-level category
+_AT_LEAST = 8  # images of a top-level category
 _DRAWS = 20
 
 
@@ -41,14 +41,14 @@ def main() -> None:
         [vector for _, vector in encode_stream(classifier.encoder, [arguments.folder / row["file"] for row in rows])]
     )
     results = Results("learning", ("zeroshot", "onnxruntime", "numpy", "scipy", "scikit-learn", "faiss-cpu"))
-    print(f"{len(rows)} pictures, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
+    print(f"{len(rows)} images, model {classifier.encoder.spec} ({classifier.encoder.fingerprint[:12]})\n")
     few_shot(results, classifier, vectors, [row["category"].split("/")[0] for row in rows])
     clusters(results, classifier, vectors, rows)
     results.save()
 
 
 def few_shot(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, folders: list[str]) -> None:
-    """Top-level categories with enough pictures: 1, 2 and 5 labelled per category, 20 draws."""
+    """Top-level categories with enough images: 1, 2 and 5 labelled per category, 20 draws."""
     counts = Counter(folders)
     known = sorted(folder for folder, count in counts.items() if count >= _AT_LEAST and folder in WORDS)
     inside = [row for row, folder in enumerate(folders) if folder in known]
@@ -78,17 +78,17 @@ def few_shot(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
             line.append(np.nan if measured is None else measured.accuracy - measured.zero_shot)
             found.append(line)
         mean = [float(one) for one in np.mean(found, axis=0)]
-        what = f"{shots} labelled in each of {len(names)} categories, {len(inside)} pictures: accuracy on the others"
+        what = f"{shots} labelled in each of {len(names)} categories, {len(inside)} images: accuracy on the others"
         note = f"{100 * (mean[1] - mean[0]):+.1f} points, mean of {_DRAWS} draws"
         if shots > 1:
             note += f"; its own cross-validation claims {100 * mean[6]:+.1f}"
         results.row(what, "", {"text alone": mean[0], "fitted": mean[1]}, note=note)
-        sides = {"text alone": mean[2], "fitted": mean[3], "and the rest as unlabelled pictures": mean[5]}
+        sides = {"text alone": mean[2], "fitted": mean[3], "and the rest as unlabelled images": mean[5]}
         results.row(f"{shots} labelled: accuracy on half of the others", "", sides)
 
 
 def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarray, rows: list[dict[str, str]]) -> None:
-    """All pictures: how far groups found without labels are the categories, and how many are named rightly."""
+    """All images: how far groups found without labels are the categories, and how many are named rightly."""
     vocabulary = load_label_set("nouns")
     matrix = classifier.class_matrix(vocabulary)
     paths = [row["category"].split("/") for row in rows]
@@ -102,7 +102,7 @@ def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
         ("k-means, 42", {"count": 42}),
         ("HDBSCAN", {"method": "hdbscan"}),
     ):
-        found = cluster_pictures(vectors, **options)
+        found = cluster_images(vectors, **options)
         inside = found.members >= 0
         agreement = [
             normalized_mutual_info_score(
@@ -116,7 +116,7 @@ def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
             for number, words in enumerate(suggested)
         ]
         first, any_of_five = np.mean([row[0] for row in named]), np.mean([any(row) for row in named])
-        what = f"{title}: {len(found.centroids)} groups of {inside.mean():.0%} of {len(vectors)} pictures"
+        what = f"{title}: {len(found.centroids)} groups of {inside.mean():.0%} of {len(vectors)} images"
         shared = {"with top-level folders": float(agreement[0]), "with two levels": float(agreement[1])}
         results.row(f"{what}: normalised mutual information", "", shared)
         shares = {"the first": float(first), "one of five": float(any_of_five)}
@@ -139,7 +139,7 @@ def clusters(results: Results, classifier: ZeroShotClassifier, vectors: np.ndarr
             scorer = classifier.scorer(replace(label_set, heads=(fitted,)))
             same = scorer.scores(vectors[inside]).argmax(axis=1) == owners[found.members[inside]]
             kept[f"under {words_are} names"] = float(same.mean())
-        results.row(f"{title}: as a label set, pictures classified as their own group", "", kept)
+        results.row(f"{title}: as a label set, images classified as their own group", "", kept)
 
 
 def _numbers(count: int) -> list[str]:

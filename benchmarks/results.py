@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.machine import describe_machine
 
 FOLDER = Path(__file__).parent / "results"
-_RATES = ("1/s", "pictures/s", "requests/s")  # units of which more is better
+_RATES = ("1/s", "images/s", "requests/s")  # units of which more is better
 
 
 @dataclass

@@ -145,7 +145,7 @@ def overhead(results: Results) -> None:
 
         sides = {
             "in process": in_process,
-            "HTTP, the picture as the body": lambda: over_http(f"/v1/classify?{query}", jpeg, "image/jpeg"),
+            "HTTP, the image as the body": lambda: over_http(f"/v1/classify?{query}", jpeg, "image/jpeg"),
             "HTTP, JSON with base64": lambda: over_http("/v1/classify", body, "application/json"),
         }
         times: dict[str, list[float]] = {name: [] for name in sides}
@@ -164,7 +164,7 @@ def overhead(results: Results) -> None:
 
 
 def infinity(results: Results) -> None:
-    """ViT-B-32, the same weights on both sides, the same request on both sides: OpenAI's schema with a picture."""
+    """ViT-B-32, the same weights on both sides, the same request on both sides: OpenAI's schema with an image."""
     import open_clip
     from safetensors.torch import save_file
 
@@ -178,7 +178,7 @@ def infinity(results: Results) -> None:
         save_file(open_clip.create_model("ViT-B-32").state_dict(), weights)
         encoder = load_encoder(f"ViT-B-32:{weights}", device="cpu", precision="fp32")
         for precision in ("fp32", "int8"):
-            export(encoder, folder / precision, pictures=sorted(PHOTOS.glob("*.jpg")), precision=precision)
+            export(encoder, folder / precision, images=sorted(PHOTOS.glob("*.jpg")), precision=precision)
         theirs = hugging_face.save(encoder.model, folder / "clip-vit-b32")
         uri = "data:image/jpeg;base64," + base64.b64encode(photo()).decode()
         command = [

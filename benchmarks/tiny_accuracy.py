@@ -1,4 +1,4 @@
-"""Accuracy of tiny on a folder of pictures with a labels.csv.
+"""Accuracy of tiny on a folder of images with a labels.csv.
 
 labels.csv has the columns file, name and category, a path such as animals/mammals/bears. The tasks are those of
 docs/tiny.md; their labels are written out below, distractors included.
@@ -60,7 +60,7 @@ MAMMALS = {
 
 @dataclass(frozen=True)
 class Task:
-    """Labels, and for each picture the index of the right one (None: the picture is not part of the task)."""
+    """Labels, and for each image the index of the right one (None: the image is not part of the task)."""
 
     name: str
     labels: list[str]
@@ -76,18 +76,18 @@ def main() -> None:
     with (arguments.folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     encoder = load_encoder(arguments.model)
-    pictures = [arguments.folder / row["file"] for row in rows]
-    vectors = np.stack([vector for _, vector in encode_stream(encoder, pictures)])
+    images = [arguments.folder / row["file"] for row in rows]
+    vectors = np.stack([vector for _, vector in encode_stream(encoder, images)])
     templates = load_templates(encoder.template_set)
     results = Results("tiny", ("zeroshot", "onnxruntime", "pillow", "numpy"))
-    print(f"{len(rows)} pictures, model {encoder.spec} ({encoder.fingerprint[:12]})\n")
+    print(f"{len(rows)} images, model {encoder.spec} ({encoder.fingerprint[:12]})\n")
     for task in tasks(rows):
         matrix = class_matrix(encoder, [Label(name) for name in task.labels], templates)
         members = [i for i, answer in enumerate(task.answers) if answer is not None]
         ranks = np.argsort(-(vectors[members] @ matrix.T), axis=1, kind="stable")
         right = np.array([task.answers[i] for i in members])[:, None]
         top1, top5 = ((ranks[:, :k] == right).any(axis=1).mean() for k in (1, 5))
-        title = f"{len(task.labels)} {task.name} ({len(members)} pictures)"
+        title = f"{len(task.labels)} {task.name} ({len(members)} images)"
         results.row(title, "", {"chance": 1 / len(task.labels), "top-1": float(top1), "top-5": float(top5)})
     results.save()
 

@@ -2,7 +2,7 @@
 
 Method: ConSE (Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings", ICLR 2014) with
 hierarchical class vectors (Li et al., "Zero-shot Image Tagging by Hierarchical Semantic Embedding", SIGIR 2015).
-An ImageNet classifier says which of 1,000 classes a picture resembles; its semantic vector is the probability-weighted
+An ImageNet classifier says which of 1,000 classes an image resembles; its semantic vector is the probability-weighted
 mean of those classes' sentence embeddings; a label is embedded by the same sentence encoder. docs/tiny.md has the
 recipe in words and the figures.
 
@@ -39,7 +39,7 @@ SHA256 = {
 }
 DECAY = 0.6  # weight of a hypernym k levels up: DECAY ** k
 ROOT_LEVELS = 4  # hypernyms this close to "entity" say nothing ("object", "whole", ...)
-TOP_K = 10  # ImageNet classes that make up a picture's semantic vector
+TOP_K = 10  # ImageNet classes that make up an image's semantic vector
 VISUAL_DIM = 256
 LOGIT_SCALE = 28.0
 SIZE = 224

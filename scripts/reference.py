@@ -26,7 +26,7 @@ def cli_reference() -> str:
     root = typer.main.get_command(app)
     parts = [
         "# Command line\n\nGenerated from the program's own help (`make docs`).\n\n"
-        "Exit codes: 0 all went well; 1 some pictures could not be classified; 2 wrong usage, or nothing could be done."
+        "Exit codes: 0 all went well; 1 some images could not be classified; 2 wrong usage, or nothing could be done."
     ]
     parts += [f"## {name}\n```text\n{_help(root, name.split()[1:])}\n```" for name in _names(root, "zeroshot")]
     return "\n\n".join(parts) + "\n"

@@ -20,7 +20,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from tests.pictures import seven_photos
+from tests.images import seven_photos
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.cli import main
 from zeroshot.service.server import Server, bind

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Run
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier, explain
 from zeroshot.encoders import Encoder, TextCache
 from zeroshot.errors import LabelError

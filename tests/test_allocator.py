@@ -1,4 +1,4 @@
-"""Memory that pictures took is given back."""
+"""Memory that images took is given back."""
 
 from __future__ import annotations
 

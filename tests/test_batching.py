@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from tests.pictures import cat
+from tests.images import cat
 from zeroshot import Encoder
 from zeroshot.errors import DeadlineExceeded, ModelCorrupt, Overloaded, WorkerLost
 from zeroshot.service import ServiceConfig
@@ -24,7 +24,7 @@ LATER = float("inf")
 
 
 class Gated:
-    """An encoder that waits to be let through, and does what a picture's first number says.
+    """An encoder that waits to be let through, and does what an image's first number says.
 
     The real one cannot be made to hang, to die or to take a known time.
     """
@@ -98,7 +98,7 @@ def test_vectors_are_the_encoders_own_whatever_they_share_a_batch_with(tiny: Enc
     np.testing.assert_allclose(together, tiny.encode_images(images), atol=1e-5)
 
 
-def test_a_poisonous_picture_harms_no_other_and_the_worker_lives_on() -> None:
+def test_a_poisonous_image_harms_no_other_and_the_worker_lives_on() -> None:
     encoder = Gated()
     with batcher(encoder) as one:
         submit(one)
@@ -119,7 +119,7 @@ def test_the_queue_is_bounded_but_for_probes() -> None:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
         waiting = [submit(one, number) for number in (1, 2)]
-        with pytest.raises(Overloaded, match="2 pictures are waiting"):
+        with pytest.raises(Overloaded, match="2 images are waiting"):
             submit(one, 3)
         probe = submit(one, 4, high_priority=True)
         encoder.gate.set()
@@ -153,7 +153,7 @@ def test_who_leaves_frees_a_place_and_is_not_encoded() -> None:
         eventually(lambda: encoder.batches == [1, 2])
 
 
-def test_a_picture_whose_time_is_up_is_dropped_unencoded() -> None:
+def test_an_image_whose_time_is_up_is_dropped_unencoded() -> None:
     encoder = Gated()
     with batcher(encoder) as one:
         submit(one)
@@ -167,14 +167,14 @@ def test_a_picture_whose_time_is_up_is_dropped_unencoded() -> None:
         eventually(lambda: encoder.batches == [1, 1])
 
 
-def test_batches_are_kept_short_where_pictures_take_long() -> None:
+def test_batches_are_kept_short_where_images_take_long() -> None:
     encoder = Gated()
     with batcher(encoder, batch_size=16) as one:
         submit(one)
         assert encoder.entered.acquire(timeout=5)
-        one.picture_s = 0.3
+        one.image_s = 0.3
         futures = [submit(one, number) for number in range(6)]
-        one.picture_s = 0.3
+        one.image_s = 0.3
         encoder.gate.set()
         for future in futures:
             future.result(5)
@@ -234,7 +234,7 @@ def test_closing_answers_what_waits_and_refuses_what_comes_then() -> None:
     assert waiting.result(1)[0] == 1
 
 
-def test_an_answered_picture_is_let_go_without_the_garbage_collector() -> None:
+def test_an_answered_image_is_let_go_without_the_garbage_collector() -> None:
     encoder = Gated()
     encoder.gate.set()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Temperatures and thresholds: against known truths, scikit-learn's figures, and the program on real pictures."""
+"""Temperatures and thresholds: against known truths, scikit-learn's figures, and the program on real images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
 
 from tests.conftest import Run
-from tests.pictures import PHOTOS, seven_photos
+from tests.images import PHOTOS, seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.datasets import open_dataset
 from zeroshot.errors import LearningError, OptionError
@@ -102,7 +102,7 @@ def test_what_nothing_can_be_learnt_from_is_refused() -> None:
         fit_temperature(np.full((3, 2), np.nan), np.array([0, 1, 0]))
     with pytest.raises(LearningError, match="not finite"):
         fit_thresholds(np.full((3, 2), np.nan), np.ones((3, 2), bool))
-    with pytest.raises(LearningError, match="No picture has any"):
+    with pytest.raises(LearningError, match="No image has any"):
         fit_thresholds(np.zeros((3, 2)), np.zeros((3, 2), bool))
     with pytest.raises(OptionError, match="precision=0"):
         fit_thresholds(np.zeros((3, 2)), np.ones((3, 2), bool), precision=0)
@@ -121,7 +121,7 @@ def labelled(tmp_path: Path) -> Path:
     return path
 
 
-def test_labelled_pictures_are_read_and_bad_ones_named(
+def test_labelled_images_are_read_and_bad_ones_named(
     classifier: ZeroShotClassifier, labelled: Path, tmp_path: Path
 ) -> None:
     def read(source: Path, labels: list[str]) -> Examples:
@@ -155,7 +155,7 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     said = zeroshot("calibrate", "--label-set", "s", "--data", labelled)
     assert "macro-F1" in said
     assert "s@2: 4 thresholds, for tiny" in said
-    assert "calibrated for tiny on 7 pictures" in zeroshot("labels", "show", "s", "--history")
+    assert "calibrated for tiny on 7 images" in zeroshot("labels", "show", "s", "--history")
     store = LabelSetStore(tmp_path / "home")
     (fitted,) = store.get("s").calibrations
     assert set(fitted.thresholds) == {"animal", "cat", "vehicle", "thing"}
@@ -193,14 +193,14 @@ def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassi
     assert isinstance(report.before, ThresholdQuality)
     with labelled.open("a") as file:
         file.write(f"{PHOTOS / 'cat.jpg'},\n")  # none of the labels
-    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.pictures == 8
+    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.images == 8
     lines = [line for line in labelled.read_text().splitlines() if "|" not in line]
     labelled.write_text("\n".join(lines))
     single = LabelSet("s", parse_labels(["vehicle", "thing"]))
     fitted, report = calibrate(open_dataset(str(labelled)), single, classifier)
     assert fitted.calibrations[0].temperature == report.calibration.temperature != 1.0
     assert isinstance(report.before, Quality)
-    assert report.before.pictures == 6
+    assert report.before.images == 6
     assert [one.reason for one in report.problems] == ["It has no label."]
 
 

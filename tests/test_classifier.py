@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import PHOTOS, cat
+from tests.images import PHOTOS, cat
 from zeroshot import Classification, Encoder, Label, LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import DefinitionNotFound, ImageError, LabelError, OptionError, TemplateError
@@ -49,7 +49,7 @@ def test_scores_are_the_softmax_of_scaled_cosines(classifier: ZeroShotClassifier
     assert (answer.label, answer.score) == ("cat", scores[0])
 
 
-def test_one_picture_gives_one_answer_and_a_list_gives_a_list(classifier: ZeroShotClassifier) -> None:
+def test_one_image_gives_one_answer_and_a_list_gives_a_list(classifier: ZeroShotClassifier) -> None:
     assert isinstance(classifier.classify(CAT, LABELS), Classification)
     several = classifier.classify([CAT, COFFEE.read_bytes(), cat(), np.asarray(cat())], LABELS)
     assert [answer.label for answer in several] == ["cat", "a cup of coffee", "cat", "cat"]
@@ -141,7 +141,7 @@ def test_bad_arguments_are_refused(classifier: ZeroShotClassifier) -> None:
         classifier.classify_stream(iter([CAT]), [])  # at once, not at the first answer
 
 
-def test_a_picture_handed_in_is_left_as_it_was(classifier: ZeroShotClassifier) -> None:
+def test_an_image_handed_in_is_left_as_it_was(classifier: ZeroShotClassifier) -> None:
     image = Image.new("RGB", (50, 40), "red")
     classifier.classify(image, LABELS)
     assert image.size == (50, 40)

@@ -14,7 +14,7 @@ import pytest
 
 import zeroshot
 from tests.conftest import Run, environment
-from tests.pictures import BAD, CATS, ODD, PHOTOS
+from tests.images import BAD, CATS, ODD, PHOTOS
 from zeroshot.cli.rendering import PROGRESS_FROM
 
 CAT = PHOTOS / "cat.jpg"
@@ -78,7 +78,7 @@ def test_a_name_with_glob_characters_is_a_file_first(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_pictures_are_reported_and_the_others_unharmed(run: Run, tmp_path: Path, name: str) -> None:
+def test_bad_images_are_reported_and_the_others_unharmed(run: Run, tmp_path: Path, name: str) -> None:
     make, kind = BAD[name]
     (tmp_path / "bad.jpg").write_bytes(make())
     finished = run("classify", CAT, "bad.jpg", CAT, *TWO, "--json")
@@ -94,14 +94,14 @@ def test_bad_pictures_are_reported_and_the_others_unharmed(run: Run, tmp_path: P
     ("words", "kind", "message"),
     [
         (["none.jpg"], "image-not-found", "none.jpg does not exist"),
-        (["empty"], "image-not-found", "holds no pictures"),
+        (["empty"], "image-not-found", "holds no images"),
         (["*.nothing"], "image-not-found", "matches no file"),
         (["https://example.com/cat.jpg"], "image-source-refused", "ZEROSHOT_ALLOW_URLS"),
         (["-"], "image-unreadable", "empty"),
         (["data:image/png;base64,***"], "image-unreadable", "not valid base64"),
     ],
 )
-def test_pictures_that_are_not_there_are_reported(
+def test_images_that_are_not_there_are_reported(
     run: Run, tmp_path: Path, words: list[str], kind: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -113,10 +113,10 @@ def test_pictures_that_are_not_there_are_reported(
     plain = run("classify", *words, CAT, *TWO)
     assert plain.returncode == 1
     assert message in plain.stdout
-    assert "1 of 2 pictures could not be classified" in plain.stderr
+    assert "1 of 2 images could not be classified" in plain.stderr
 
 
-def test_odd_pictures_are_classified_and_cats_are_cats(run: Run, tmp_path: Path) -> None:
+def test_odd_images_are_classified_and_cats_are_cats(run: Run, tmp_path: Path) -> None:
     for number, make in enumerate([*CATS.values(), *ODD.values()]):
         (tmp_path / f"{number:02}.bin").write_bytes(make())
     finished = run("classify", *sorted(tmp_path.glob("*.bin")), *TWO, "--json")
@@ -157,7 +157,7 @@ def test_wrong_usage_exits_with_2_and_one_message(run: Run, name: str) -> None:
     assert "Traceback" not in finished.stderr
 
 
-def test_no_pictures_is_wrong_usage(run: Run) -> None:
+def test_no_images_is_wrong_usage(run: Run) -> None:
     assert run("classify", *TWO).returncode == 2
 
 
@@ -213,7 +213,7 @@ def test_a_progress_bar_on_the_terminal_leaves_standard_output_alone(tmp_path: P
     drawn = os.read(terminal, 1 << 16).decode(errors="replace")
     os.close(terminal)
     assert [json.loads(line)["predictions"][0]["label"] for line in printed.splitlines()] == ["cat"] * PROGRESS_FROM
-    assert "pictures/s" in drawn
+    assert "images/s" in drawn
     assert "predictions" not in drawn
 
 
@@ -226,22 +226,22 @@ def test_a_shells_process_substitution_is_a_file_like_any_other(tmp_path: Path) 
 
 
 def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(PHOTOS, tmp_path / "pictures"))
-    (folder / "broken.jpg").write_text("not a picture")
-    first = run("index", "pictures", "--gallery", "g")
+    folder = Path(shutil.copytree(PHOTOS, tmp_path / "images"))
+    (folder / "broken.jpg").write_text("not an image")
+    first = run("index", "images", "--gallery", "g")
     assert first.returncode == 1
-    assert "g: 6 pictures (6 added, 0 replaced, 0 unchanged, 0 removed, 1 unreadable)" in first.stdout
+    assert "g: 6 images (6 added, 0 replaced, 0 unchanged, 0 removed, 1 unreadable)" in first.stdout
     assert "broken.jpg" in first.stderr
     (folder / "broken.jpg").unlink()
-    assert "0 added, 0 replaced, 6 unchanged" in run("index", "pictures", "--gallery", "g").stdout
+    assert "0 added, 0 replaced, 6 unchanged" in run("index", "images", "--gallery", "g").stdout
     shutil.copy(folder / "coffee.jpg", folder / "rocket.jpg")
     (folder / "camera.jpg").unlink()
-    second = run("index", "pictures", "--gallery", "g")
+    second = run("index", "images", "--gallery", "g")
     assert "0 added, 1 replaced, 4 unchanged, 0 removed" in second.stdout
     assert "camera.jpg: no longer there" in second.stderr
     assert (
-        "5 pictures (0 added, 0 replaced, 5 unchanged, 1 removed"
-        in run("index", "pictures", "--gallery", "g", "--prune").stdout
+        "5 images (0 added, 0 replaced, 5 unchanged, 1 removed"
+        in run("index", "images", "--gallery", "g", "--prune").stdout
     )
     assert json.loads(run("gallery", "info", "g", "--json").stdout)["count"] == 5
     found = lines(run("search", "a small furry pet", "--gallery", "g", "--json", "--top", 2))
@@ -257,7 +257,7 @@ def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path)
     assert counts["coffee"] >= 2
     worded = run("gallery", "classify", "g", "--labels", "cat,coffee", "--templates", "a photo of {}", "--json")
     assert sum(row["count"] for row in lines(worded)) == 5
-    assert "5 pictures, all sound; the index has every one of them" in run("gallery", "verify", "g").stdout
+    assert "5 images, all sound; the index has every one of them" in run("gallery", "verify", "g").stdout
     assert lines(run("gallery", "verify", "g", "--json"))[0]["repaired"] is False
     assert lines(run("gallery", "list", "--json")) == [{"name": "g", "count": 5, "model": "tiny"}]
     assert "g  (tiny)" in run("gallery", "list").stdout
@@ -268,8 +268,8 @@ def test_a_folder_is_indexed_searched_and_kept_in_step(run: Run, tmp_path: Path)
 
 def test_a_gallery_is_moved_compacted_and_shown(run: Run, tmp_path: Path) -> None:
     run("index", PHOTOS, "--gallery", "g")
-    assert "6 pictures written" in run("gallery", "export", "g", "out").stdout
-    assert "h: 6 pictures imported" in run("gallery", "import", "h", "out").stdout
+    assert "6 images written" in run("gallery", "export", "g", "out").stdout
+    assert "h: 6 images imported" in run("gallery", "import", "h", "out").stdout
     queries = ("search", "cat", "--plus", "0.5:coffee", "--minus", "2:rocket", "--top", 3, "--json", "--gallery")
     assert lines(run(*queries, "g")) == lines(run(*queries, "h"))
     assert len(lines(run(*queries, "h"))) == 3

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import AsyncClient, Client, Encoder, Label, LabelSet, ZeroShotClassifier
 from zeroshot.client import calls
 from zeroshot.errors import ImageNotFound, ServerProblem, ServerUnreachable
@@ -53,25 +53,25 @@ def test_the_clients_answers_are_the_classifiers(ask: Client, classifier: ZeroSh
     assert ask.classify(PHOTOS / "cat.jpg", label_set="cifar10", templates="none", threshold=0.1).label == "cat"
 
 
-def test_several_pictures_and_streams_keep_their_order_and_bad_ones_their_place(ask: Client) -> None:
-    cat, coffee, bad = (PHOTOS / "cat.jpg").read_bytes(), (PHOTOS / "coffee.jpg").read_bytes(), b"no picture"
+def test_several_images_and_streams_keep_their_order_and_bad_ones_their_place(ask: Client) -> None:
+    cat, coffee, bad = (PHOTOS / "cat.jpg").read_bytes(), (PHOTOS / "coffee.jpg").read_bytes(), b"no image"
     found = ask.classify([cat, bad, coffee], LABELS)
     assert [one.label if not isinstance(one, ServerProblem) else one.slug for one in found] == [
         "cat", "image-unreadable", "a cup of coffee",
     ]  # fmt: skip
-    pictures = [cat, coffee] * 50
-    pictures[70] = bad
-    streamed = list(ask.classify_stream(iter(pictures), LABELS, top_k=1))
-    assert [picture for picture, _ in streamed] == pictures
+    images = [cat, coffee] * 50
+    images[70] = bad
+    streamed = list(ask.classify_stream(iter(images), LABELS, top_k=1))
+    assert [image for image, _ in streamed] == images
     assert isinstance(streamed[70][1], ServerProblem)
     assert all(one.label == LABELS[2 * (i % 2)] for i, (_, one) in enumerate(streamed) if i != 70)
 
 
 def test_vectors_come_as_arrays(ask: Client, tiny: Encoder) -> None:
     np.testing.assert_allclose(ask.embed_texts(LABELS), tiny.encode_texts(LABELS), atol=1e-5)
-    pictures = ask.embed_images([PHOTOS / "cat.jpg", PHOTOS / "rocket.jpg"], model="tiny")
-    assert pictures.shape == (2, 640)
-    assert pictures.dtype == np.float32
+    images = ask.embed_images([PHOTOS / "cat.jpg", PHOTOS / "rocket.jpg"], model="tiny")
+    assert images.shape == (2, 640)
+    assert images.dtype == np.float32
 
 
 def test_label_sets_are_kept_on_the_server(ask: Client) -> None:
@@ -95,10 +95,10 @@ def test_the_servers_problems_are_errors_in_its_words(ask: Client) -> None:
     with pytest.raises(ServerProblem, match="'cat' is given twice") as caught:
         ask.classify(PHOTOS / "cat.jpg", ["cat", "cat"])
     assert (caught.value.status, caught.value.slug, caught.value.field) == (422, "invalid-labels", "labels")
-    with pytest.raises(ServerProblem, match="not a picture"):
-        ask.classify(b"no picture", LABELS)
-    with pytest.raises(ServerProblem, match="fetching pictures is off"):
-        ask.classify("https://pictures.example/cat.jpg", LABELS)
+    with pytest.raises(ServerProblem, match="not an image"):
+        ask.classify(b"no image", LABELS)
+    with pytest.raises(ServerProblem, match="fetching images is off"):
+        ask.classify("https://images.example/cat.jpg", LABELS)
     with pytest.raises(ServerProblem, match="no label set named"):
         ask.classify(PHOTOS / "cat.jpg", label_set="nowhere")
     with pytest.raises(ImageNotFound, match="nowhere"):

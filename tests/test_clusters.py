@@ -12,13 +12,13 @@ from PIL import Image
 from sklearn.metrics import normalized_mutual_info_score
 
 from tests.conftest import Run
-from tests.pictures import seven_photos
+from tests.images import seven_photos
 from tests.vectors import clustered
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.errors import DefinitionError, LearningError, OptionError
 from zeroshot.labels import load_label_set, parse_labels
 from zeroshot.learning import cluster
-from zeroshot.learning.cluster import Clusters, cluster_pictures, suggest_names
+from zeroshot.learning.cluster import Clusters, cluster_images, suggest_names
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def planted(counts: tuple[int, ...], noise: float = 0.5) -> tuple[np.ndarray, np
 
 def test_planted_groups_and_their_number_are_found_largest_first() -> None:
     vectors, members = planted((20, 70, 40, 30, 50))
-    found = cluster_pictures(vectors)
+    found = cluster_images(vectors)
     assert normalized_mutual_info_score(members, found.members) == pytest.approx(1)
     assert np.bincount(found.members).tolist() == [70, 50, 40, 30, 20]
     assert max(found.tried, key=lambda tried: tried[1])[0] == 5
@@ -45,9 +45,9 @@ def test_planted_groups_and_their_number_are_found_largest_first() -> None:
         np.testing.assert_allclose(centroid, mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_the_same_pictures_give_the_same_groups() -> None:
+def test_the_same_images_give_the_same_groups() -> None:
     vectors = clustered(300, 32, clusters=6)
-    one, two = (cluster_pictures(vectors, count=6) for _ in range(2))
+    one, two = (cluster_images(vectors, count=6) for _ in range(2))
     assert (one.members == two.members).all()
     assert (one.centroids == two.centroids).all()
 
@@ -55,16 +55,16 @@ def test_the_same_pictures_give_the_same_groups() -> None:
 def test_hdbscan_leaves_out_what_is_like_nothing_else() -> None:
     vectors, members = planted((40, 30, 20), noise=0.3)
     strays = np.eye(24, dtype=np.float32)[[12, 14, 16, 18]]
-    found = cluster_pictures(np.concatenate([vectors, strays]), method="hdbscan")
+    found = cluster_images(np.concatenate([vectors, strays]), method="hdbscan")
     inside = found.members[:90]
     assert normalized_mutual_info_score(members[inside >= 0], inside[inside >= 0]) == pytest.approx(1)
     assert (inside >= 0).mean() > 0.9
     assert (found.members[90:] < 0).all()
 
 
-def test_the_most_typical_pictures_come_first() -> None:
+def test_the_most_typical_images_come_first() -> None:
     vectors, _ = planted((30, 20))
-    found = cluster_pictures(vectors, count=2)
+    found = cluster_images(vectors, count=2)
     typical = found.typical(0, vectors, 5)
     nearness = vectors @ found.centroids[0]
     assert len(typical) == 5
@@ -85,29 +85,29 @@ def test_names_are_the_vocabularys_nearest() -> None:
         ({"method": "magic"}, OptionError, "no method 'magic'"),
         ({"method": "hdbscan", "count": 3}, OptionError, "finds the number of clusters itself"),
         ({"method": "hdbscan", "min_cluster_size": 99}, OptionError, "min_cluster_size=99"),
-        ({"method": "hdbscan", "min_cluster_size": 25}, LearningError, "No pictures lie closer together"),
+        ({"method": "hdbscan", "min_cluster_size": 25}, LearningError, "No images lie closer together"),
     ],
 )
 def test_what_cannot_be_grouped_is_refused(options: dict[str, object], error: type[Exception], message: str) -> None:
     vectors, _ = planted((15, 15))
     with pytest.raises(error, match=message):
-        cluster_pictures(vectors, **options)
+        cluster_images(vectors, **options)
 
 
-def test_too_few_pictures_and_numbers_that_are_not_finite_are_refused() -> None:
+def test_too_few_images_and_numbers_that_are_not_finite_are_refused() -> None:
     vectors, _ = planted((15, 15))
-    with pytest.raises(LearningError, match="There are 1 different pictures"):
-        cluster_pictures(np.repeat(vectors[:1], 9, axis=0))
+    with pytest.raises(LearningError, match="There are 1 different images"):
+        cluster_images(np.repeat(vectors[:1], 9, axis=0))
     vectors[4, 4] = np.inf
     with pytest.raises(LearningError, match="not finite"):
-        cluster_pictures(vectors)
-    assert isinstance(cluster_pictures(planted((2, 2))[0]), Clusters)
+        cluster_images(vectors)
+    assert isinstance(cluster_images(planted((2, 2))[0]), Clusters)
 
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
     """A folder of crops of four real photos, in no order."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     photos = seven_photos(tmp_path)
     for kind, name in enumerate(("cat", "rocket", "a motorcycle", "flower")):
@@ -127,7 +127,7 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
         assert "Traceback" not in finished.stderr
         return finished.stdout if code == 0 else finished.stderr
 
-    (crops / "broken.png").write_bytes(b"no picture")
+    (crops / "broken.png").write_bytes(b"no image")
     said = zeroshot("cluster", crops, "--count", 4, "--out", "found.yaml")
     assert "9  cat, animal" in said or "9  cat" in said
     file = tmp_path / "found.yaml"
@@ -141,7 +141,7 @@ def test_a_person_names_groups_in_one_file_and_classifies_by_them(run: Run, crop
     assert normalized_mutual_info_score(kinds, [row["cluster"] for row in rows]) == pytest.approx(1)
     assert all((tmp_path / row["file"]).is_file() for row in rows)
     data = yaml.safe_load(file.read_text())
-    assert [entry["pictures"] for entry in data["clusters"]] == [9, 8, 7, 6]
+    assert [entry["images"] for entry in data["clusters"]] == [9, 8, 7, 6]
     assert "exists" in zeroshot("cluster", crops, "--out", "found.yaml", code=2)
 
     # a person's names: one of their own, two groups made one, one left out

@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.test_service import problem_of
 from zeroshot import Encoder, ZeroShotClassifier
 
@@ -61,7 +61,7 @@ def test_openais_client_embeds_texts(open_ai: openai.OpenAI, tiny: Encoder) -> N
     np.testing.assert_allclose(single.data[0].embedding, expected[0], atol=1e-5)
 
 
-def test_openais_client_embeds_pictures_as_infinitys_users_do(open_ai: openai.OpenAI, tiny: Encoder) -> None:
+def test_openais_client_embeds_images_as_infinitys_users_do(open_ai: openai.OpenAI, tiny: Encoder) -> None:
     uri = f"data:image/jpeg;base64,{CAT_BASE64}"
     found = open_ai.embeddings.create(model="tiny", input=[uri, uri], extra_body={"modality": "image"})
     rows = np.array([one.embedding for one in found.data])
@@ -96,26 +96,26 @@ def test_openais_client_lists_models(open_ai: openai.OpenAI, tiny: Encoder) -> N
 
 
 def test_roboflows_routes_speak_its_schema(client: httpx.Client, tiny: Encoder) -> None:
-    picture = {"type": "base64", "value": CAT_BASE64}
-    embedded = client.post("/clip/embed_image", json={"image": picture, "api_key": None, "id": "x"}).json()
+    image = {"type": "base64", "value": CAT_BASE64}
+    embedded = client.post("/clip/embed_image", json={"image": image, "api_key": None, "id": "x"}).json()
     assert set(embedded) == {"frame_id", "time", "embeddings"}
     row = np.array(embedded["embeddings"][0])
-    both = client.post("/clip/embed_image", json={"image": [picture, picture]}).json()["embeddings"]
+    both = client.post("/clip/embed_image", json={"image": [image, image]}).json()["embeddings"]
     assert np.array(both).shape == (2, 640)
     texts = client.post("/clip/embed_text", json={"text": LABELS}).json()["embeddings"]
     np.testing.assert_allclose(texts, tiny.encode_texts(LABELS), atol=1e-5)
-    compared = client.post("/clip/compare", json={"subject": picture, "prompt": LABELS}).json()["similarity"]
+    compared = client.post("/clip/compare", json={"subject": image, "prompt": LABELS}).json()["similarity"]
     np.testing.assert_allclose(compared, np.array(texts) @ row, atol=1e-4)
     turned = client.post(
-        "/clip/compare", json={"subject": "a cat", "subject_type": "text", "prompt": [picture], "prompt_type": "image"}
+        "/clip/compare", json={"subject": "a cat", "subject_type": "text", "prompt": [image], "prompt_type": "image"}
     )
     assert turned.json()["similarity"][0] == pytest.approx(float(tiny.encode_texts(["a cat"])[0] @ row), abs=1e-4)
     for body in (
-        {"subject": picture, "prompt": []},
+        {"subject": image, "prompt": []},
         {"subject": "text", "prompt": LABELS},
-        {"subject": picture, "prompt": LABELS, "prompt_type": "image"},
-        {"subject": picture, "subject_type": "text", "prompt": LABELS},
-        {"subject": picture, "prompt": ["a"] * 65},
+        {"subject": image, "prompt": LABELS, "prompt_type": "image"},
+        {"subject": image, "subject_type": "text", "prompt": LABELS},
+        {"subject": image, "prompt": ["a"] * 65},
         {"prompt": LABELS},
     ):
         problem_of(client.post("/clip/compare", json=body), 422, "invalid-request")

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_digits
 
 from tests.conftest import Run as Program
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import LabelSet, ZeroShotClassifier, load_label_set
 from zeroshot.datasets import Dataset, Problem, Sample, dataset_names, open_dataset
 from zeroshot.errors import DatasetError, MissingDependency
@@ -56,7 +56,7 @@ def write_shard(path: Path, files: Mapping[str, bytes]) -> None:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Two shards of CLIP_benchmark's layout, two pictures each."""
+    """Two shards of CLIP_benchmark's layout, two images each."""
     folder = tmp_path / "wds"
     (folder / "test").mkdir(parents=True)
     (folder / "classnames.txt").write_text("cat\ncup of coffee\nrocket\n")
@@ -226,7 +226,7 @@ def test_samples_of_a_shard_that_make_no_sense_are_named(shards: Path) -> None:
     assert next(one.key for one in samples(found)) == "test/0.tar/e"
     assert {one.key.rpartition("/")[2]: one.reason.split(":")[0] for one in problems(found)} == {
         "a": "Its class is 3, and there are 3 names.",
-        "b": "There is no picture, only cls.",
+        "b": "There is no image, only cls.",
         "c": "Its label cannot be read",
         "d": "Its label cannot be read",
     }
@@ -329,7 +329,7 @@ def test_hugging_faces_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = opened(f"hf:{tmp_path / 'data'}", split="test")
     assert found.classes == ("cat", "coffee cup")
     assert [one.labels for one in samples(found)] == [("cat",), ("coffee cup",)]
-    with pytest.raises(DatasetError, match="It needs one of pictures and one of class labels"):
+    with pytest.raises(DatasetError, match="It needs one of images and one of class labels"):
         opened(f"hf:{tmp_path / 'data'}", split="test", columns={"label": "kind"})
     with pytest.raises(DatasetError, match="cannot be loaded"):
         opened(f"hf:{tmp_path / 'elsewhere'}", split="test")
@@ -384,9 +384,9 @@ def test_the_same_images_are_the_same_examples_for_evaluate_calibrate_and_fit(
         evaluated = evaluate_dataset(Run(classifier, dataset, VectorCache(tmp_path), labels=label_set)).evaluation
         calibrated, fitted = (learn(dataset, label_set, classifier)[1] for learn in (calibrate, fit))
         assert (evaluated.dataset.problems, calibrated.problems, fitted.problems) == ([], (), ())
-        counts = (evaluated.dataset.pictures, calibrated.calibration.pictures, fitted.calibration.pictures)
+        counts = (evaluated.dataset.images, calibrated.calibration.images, fitted.calibration.images)
         assert counts == (16, 16, 16)
-        assert calibrate(dataset, label_set, classifier, limit=7)[1].calibration.pictures == 7
+        assert calibrate(dataset, label_set, classifier, limit=7)[1].calibration.images == 7
         temperatures = (calibrated.calibration.temperature, fitted.calibration.temperature)
         found[kind] = (evaluated.single, temperatures, calibrated.after, fitted.head.measured)
     for kind in KINDS:
@@ -406,10 +406,10 @@ def test_every_command_takes_the_same_files_from_a_folder(
     folder = same_images["folder"]
     said("labels", "create", "s", "--labels", ",".join(NAMES))
     assert len(said("classify", folder, "--label-set", "s", "--json").splitlines()) == 16
-    assert "pictures 16" in " ".join(said("evaluate", folder, "--label-set", "s").split())
-    assert "16 pictures" in said("calibrate", "--label-set", "s", "--data", folder)
+    assert "images 16" in " ".join(said("evaluate", folder, "--label-set", "s").split())
+    assert "16 images" in said("calibrate", "--label-set", "s", "--data", folder)
     fitted = said("fit", "--label-set", "s", "--data", folder, "--unlabelled", folder, "--pseudo-labels", "p.csv")
-    assert "16 pictures" in fitted
+    assert "16 images" in fitted
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 17
     said("cluster", folder, "--count", 4, "--vocabulary", "s")
     assert len((tmp_path / "clusters.csv").read_text().splitlines()) == 17

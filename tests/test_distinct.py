@@ -11,7 +11,7 @@ import pytest
 
 from tests import models
 from tests.conftest import Run, running_server
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import Client, Encoder, ZeroShotClassifier, explain, load_encoder
 from zeroshot.encoders.truncation import TextLimits
 from zeroshot.errors import LabelWarning

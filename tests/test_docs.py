@@ -13,7 +13,7 @@ import typer
 from PIL import Image
 
 from benchmarks.report import render
-from tests.pictures import PHOTOS, ROOT
+from tests.images import PHOTOS, ROOT
 from zeroshot import ZeroShotClassifier, errors
 from zeroshot.cli import app
 from zeroshot.labels import LabelSetFile, label_set_names

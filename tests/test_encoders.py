@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from tests.pictures import cat, encode
+from tests.images import cat, encode
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders.registry import TINY_DIRECTORY
 from zeroshot.errors import (
@@ -52,11 +52,11 @@ def test_a_texts_vector_does_not_depend_on_its_neighbours(tiny: Encoder, texts: 
 
 
 def test_an_images_vector_does_not_depend_on_its_neighbours(tiny: Encoder) -> None:
-    pictures = [cat().rotate(10 * turn) for turn in range(20)]
-    together = tiny.encode_images(pictures)
-    apart = np.concatenate([tiny.encode_images([picture]) for picture in pictures])
+    images = [cat().rotate(10 * turn) for turn in range(20)]
+    together = tiny.encode_images(images)
+    apart = np.concatenate([tiny.encode_images([image]) for image in images])
     np.testing.assert_allclose(together, apart, atol=1e-6)
-    np.testing.assert_array_equal(tiny.encode_images(pictures[5:8]), together[5:8])
+    np.testing.assert_array_equal(tiny.encode_images(images[5:8]), together[5:8])
 
 
 def test_pixels_and_images_agree(tiny: Encoder) -> None:
@@ -82,8 +82,8 @@ def test_meaning_is_nearer_than_spelling(tiny: Encoder) -> None:
 
 def test_thread_count_does_not_change_the_vectors(tiny: Encoder) -> None:
     single = load_encoder("tiny", threads=1, batch_size=3)
-    pictures = [cat().rotate(turn) for turn in range(7)]
-    np.testing.assert_allclose(single.encode_images(pictures), tiny.encode_images(pictures), atol=1e-5)
+    images = [cat().rotate(turn) for turn in range(7)]
+    np.testing.assert_allclose(single.encode_images(images), tiny.encode_images(images), atol=1e-5)
     assert single.fingerprint == tiny.fingerprint
 
 

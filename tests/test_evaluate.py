@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.conftest import Run as Program
 from tests.conftest import environment
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import Label, LabelSet, ZeroShotClassifier
 from zeroshot.datasets import Dataset, Sample, open_dataset
 from zeroshot.errors import DatasetError, OptionError
@@ -61,13 +61,13 @@ def test_the_figures_are_those_of_the_answers(classifier: ZeroShotClassifier, cr
     hits = sum(answer.predictions[0].label == name for answer, name in zip(answers, right, strict=True))
     single = result.evaluation.single
     assert single is not None
-    assert (single.pictures, single.hits) == (120, hits)
+    assert (single.images, single.hits) == (120, hits)
     assert single.top_1.value == hits / 120
     assert single.top_1.low < single.top_1.value < single.top_1.high
     assert 0.5 < single.top_1.value < 1
     assert single.top_5 is not None
     assert single.top_5 >= single.top_1.value
-    assert {one.label: one.pictures for one in single.labels} == dict.fromkeys(NAMES, 20)
+    assert {one.label: one.images for one in single.labels} == dict.fromkeys(NAMES, 20)
     assert result.evaluation.confusion is not None
     assert sum(count for _, _, count in result.evaluation.confusion.pairs) == 120
 
@@ -83,7 +83,7 @@ def test_one_label_is_decided_as_classify_decides_it(
     answers = {path: classifier.classify(path, rockets).label for path in some}
     expected = sum((some[path] == "rocket") == (label == "rocket") for path, label in answers.items())
     assert evaluation.single is not None
-    assert (evaluation.single.pictures, evaluation.single.hits) == (30, expected)
+    assert (evaluation.single.images, evaluation.single.hits) == (30, expected)
     mistakes = {Path(mistake.key): mistake.answer for mistake in evaluation.mistakes}
     assert mistakes == {path: [answers[path]] for path in mistakes}
     assert all((answers[path] == "rocket") != (some[path] == "rocket") for path in mistakes)
@@ -117,7 +117,7 @@ def test_what_cannot_be_used_is_counted_and_listed(
     labels = LabelSet("two", (Label("cat"), Label("coffee")))
     dataset = table(tmp_path, *rows)
     found = evaluated(classifier, dataset, home, labels=labels, options=ScoringOptions(Mode.MULTICLASS)).evaluation
-    assert found.dataset.pictures == 2
+    assert found.dataset.images == 2
     assert found.dataset.unknown_labels == {"dragon": 1}
     reasons = dict(found.dataset.problems)
     assert set(reasons) == {"broken.jpg", "gone.jpg", str(cat)}
@@ -142,20 +142,20 @@ def test_groups_are_told_apart_and_the_worst_gap_is_named(
     found = evaluated(classifier, table(tmp_path, *rows, head="file,label,group"), home).evaluation.single
     assert found is not None
     bad, good = found.groups
-    assert (bad.group, good.group, bad.pictures, good.pictures) == ("bad", "good", 10, 24)
+    assert (bad.group, good.group, bad.images, good.images) == ("bad", "good", 10, 24)
     assert good.accuracy > bad.accuracy
     assert found.worst_gap == good.accuracy - bad.accuracy
 
 
-def test_several_labels_a_picture(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path, home: Path) -> None:
+def test_several_labels_an_image(classifier: ZeroShotClassifier, crops: Path, tmp_path: Path, home: Path) -> None:
     rows = [f"{crops / name}/{number:02}.png,{name}|{'machine' if name in ('camera', 'motorcycle') else 'thing'}"
             for name in NAMES for number in range(5)]  # fmt: skip
     result = evaluated(classifier, table(tmp_path, *rows), home)
     found = result.evaluation.multi
     assert found is not None
     assert result.evaluation.single is None
-    assert found.pictures == 30
-    assert {one.label: one.pictures for one in found.labels}["machine"] == 10
+    assert found.images == 30
+    assert {one.label: one.images for one in found.labels}["machine"] == 10
     assert found.mean_average_precision.value > 0.5
     assert 0 < found.micro_f1.value < 1
 
@@ -174,17 +174,17 @@ def test_a_tree_of_labels(classifier: ZeroShotClassifier, crops: Path, home: Pat
     assert found.tree.mean_steps <= found.tree.flat_mean_steps + 0.2
 
 
-def test_a_flat_reading_takes_no_picture_of_a_label_with_labels_below_it(
+def test_a_flat_reading_takes_no_image_of_a_label_with_labels_below_it(
     classifier: ZeroShotClassifier, crops: Path, tmp_path: Path, home: Path
 ) -> None:
     labels = LabelSet("tree", (Label("animal"), Label("cat", parent="animal"), Label("coffee")))
     dataset = table(tmp_path, f"{crops / 'cat/00.png'},cat", f"{crops / 'cat/01.png'},animal")
     found = evaluated(classifier, dataset, home, labels=labels, options=ScoringOptions(Mode.MULTICLASS)).evaluation
-    assert found.dataset.pictures == 1
+    assert found.dataset.images == 1
     assert found.dataset.problems[0][1].startswith("'animal' has labels below it")
 
 
-def test_a_pictures_column_is_that_of_its_leaf(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
+def test_an_images_column_is_that_of_its_leaf(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
     labels = LabelSet("tree", (Label("animal"), Label("cat", parent="animal"), Label("coffee", aliases=("cup",))))
     options = ScoringOptions(Mode.MULTICLASS)
     run = Run(classifier, table(tmp_path, "x.jpg,cat"), VectorCache(tmp_path), labels, options=options)
@@ -197,8 +197,8 @@ def test_a_label_and_its_absence(classifier: ZeroShotClassifier, crops: Path, ho
     labels = LabelSet("one", (Label("cat"),))
     found = evaluated(classifier, dataset, home, labels=labels, options=ScoringOptions(Mode.BINARY)).evaluation.single
     assert found is not None
-    assert found.pictures == 120
-    assert {one.label: one.pictures for one in found.labels} == {"not cat": 100, "cat": 20}
+    assert found.images == 120
+    assert {one.label: one.images for one in found.labels} == {"not cat": 100, "cat": 20}
     assert found.roc_auc is not None
     assert found.roc_auc > 0.9
 
@@ -211,7 +211,7 @@ def test_of_equally_confident_mistakes_the_first_are_shown(
         (tmp_path / f"{number:03}.jpg").write_bytes(cat)
     dataset = table(tmp_path, *(f"{number:03}.jpg,coffee" for number in range(300)), f"{PHOTOS / 'coffee.jpg'},cat")
     found = evaluated(classifier, dataset, home).evaluation
-    assert found.dataset.pictures == 301
+    assert found.dataset.images == 301
     cats = [mistake.key for mistake in found.mistakes if mistake.answer == ["cat"]]
     assert len(cats) >= 23
     assert cats == [f"{number:03}.jpg" for number in range(len(cats))]
@@ -229,7 +229,7 @@ def test_robustness_needs_labels(classifier: ZeroShotClassifier, tmp_path: Path,
     assert found.scoring is None
 
 
-def test_captions_find_their_pictures_and_pictures_their_captions(
+def test_captions_find_their_images_and_images_their_captions(
     classifier: ZeroShotClassifier, tmp_path: Path, home: Path
 ) -> None:
     said = {"cat": "a cat|a tabby cat looking up", "coffee": "a cup of coffee", "rocket": "a rocket taking off"}
@@ -239,7 +239,7 @@ def test_captions_find_their_pictures_and_pictures_their_captions(
     found = Run(classifier, dataset, cache).retrieve().evaluation
     cache.close()
     assert found.retrieval is not None
-    assert (found.retrieval.pictures, found.retrieval.captions) == (3, 4)
+    assert (found.retrieval.images, found.retrieval.captions) == (3, 4)
     assert found.retrieval.text_to_image == {"recall@1": 1.0, "recall@5": 1.0, "recall@10": 1.0}
     assert found.retrieval.image_to_text["recall@1"] == 1.0
     assert [key for key, _ in found.dataset.problems] == ["t.csv, line 5"]
@@ -275,7 +275,7 @@ def test_a_report_is_whole_and_says_what_was_run(
     assert Evaluation.model_validate_json((folder / "report.json").read_bytes()) == result.evaluation
     rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
     assert sum(int(row["hit"]) for row in rows) == result.evaluation.single.hits  # type: ignore[union-attr]
-    write_report(result, folder, None)  # an earlier report is replaced; without pictures this time
+    write_report(result, folder, None)  # an earlier report is replaced; without images this time
     assert "image/jpeg" not in (folder / "report.html").read_text()
 
 
@@ -300,7 +300,7 @@ def test_what_two_runs_differ_in_and_whether_it_is_chance(
     assert other.is_beyond_chance
     assert other.lost > 20
     assert other.high < 0
-    assert other.pictures == 120
+    assert other.images == 120
     assert any(line.startswith("label set: crops -> wrong") for line in other.changed)
     assert {label for label, _, _ in other.labels} >= {"cat"}
 
@@ -316,7 +316,7 @@ def test_reports_that_cannot_be_compared_are_refused(
     write_report(evaluated(classifier, open_dataset(str(crops), home=tmp_path), home), tmp_path / "a", None)
     other = table(tmp_path, f"{PHOTOS / 'cat.jpg'},cat", f"{PHOTOS / 'coffee.jpg'},coffee")
     write_report(evaluated(classifier, other, home), tmp_path / "b", None)
-    with pytest.raises(DatasetError, match="have no picture in common"):
+    with pytest.raises(DatasetError, match="have no image in common"):
         compare(tmp_path / "a", tmp_path / "b")
     with (tmp_path / "b/predictions.csv").open("a") as file:
         file.write("x,cat,cat,1,1\n")
@@ -351,7 +351,7 @@ def test_the_command_evaluates_reports_and_compares(run: Program, invoke: Progra
     first = run("evaluate", "crops", "--report", "one")
     assert first.returncode == 0, first.stderr
     said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in first.stdout.splitlines()}
-    assert said["pictures"] == "120"
+    assert said["images"] == "120"
     assert said["labels"] == "6 of crops, multiclass"
     assert "120 encoded" in said["speed"]
     assert first.stdout.endswith("one/report.html\n")
@@ -361,7 +361,7 @@ def test_the_command_evaluates_reports_and_compares(run: Program, invoke: Progra
     compared = invoke("compare", "one", "two/report.json")
     assert compared.returncode == 0
     assert "changed: template set: none -> custom" in compared.stdout
-    assert "pictures 120\n" in compared.stdout
+    assert "images 120\n" in compared.stdout
     assert "McNemar p = " in compared.stdout
 
 
@@ -391,7 +391,7 @@ def test_the_command_refuses_what_makes_no_sense(
 
 
 def many(folder: Path, count: int, crops: Path) -> Path:
-    """Pictures that all differ."""
+    """Images that all differ."""
     sources = sorted(crops.glob("*/*.png"))
     for number in range(count):
         source = sources[number % len(sources)]
@@ -419,11 +419,11 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path, crops: Path) 
     done = subprocess.run(command, capture_output=True, env=environment(tmp_path), check=True, text=True)
     encoded = json.loads((tmp_path / "r/report.json").read_text())["run"]["encoded"]
     assert 0 < encoded < 1200, done.stdout
-    assert json.loads((tmp_path / "r/report.json").read_text())["dataset"]["pictures"] == 1200
+    assert json.loads((tmp_path / "r/report.json").read_text())["dataset"]["images"] == 1200
 
 
 @pytest.mark.slow
-def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path, crops: Path) -> None:
+def test_memory_hardly_grows_with_the_number_of_images(tmp_path: Path, crops: Path) -> None:
     folder = many(tmp_path / "many", 3000, crops)
     peaks = {}
     for count in (300, 3000):

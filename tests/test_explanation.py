@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Run
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import LabelSet, ZeroShotClassifier, explain
 from zeroshot.labels import Head, Label, parse_labels
 
@@ -70,7 +70,7 @@ def test_the_heat_map_is_hot_where_the_thing_is(classifier: ZeroShotClassifier) 
     assert redness[:112, 112:].mean() > redness[112:, :112].mean() + 3
 
 
-def test_what_labelled_pictures_add_is_told_apart_from_the_text(classifier: ZeroShotClassifier) -> None:
+def test_what_labelled_images_add_is_told_apart_from_the_text(classifier: ZeroShotClassifier) -> None:
     dim = classifier.encoder.dim
     head = Head(
         model="tiny", fingerprint=classifier.encoder.fingerprint, labels=("dog",),
@@ -84,7 +84,7 @@ def test_what_labelled_pictures_add_is_told_apart_from_the_text(classifier: Zero
     assert explain(classifier, PHOTOS / "cat.jpg", LABELS).chosen[0].learnt is None
 
 
-def test_the_command_says_why_in_words_json_and_a_picture(run: Run, tmp_path: Path) -> None:
+def test_the_command_says_why_in_words_json_and_an_image(run: Run, tmp_path: Path) -> None:
     said = run("classify", PHOTOS / "cat.jpg", "--labels", ",".join(LABELS), "--explain")
     assert "because: cat" in said.stdout
     assert "points behind: dog" in said.stdout
@@ -97,7 +97,7 @@ def test_the_command_says_why_in_words_json_and_a_picture(run: Run, tmp_path: Pa
     again = run("classify", PHOTOS / "cat.jpg", "--labels", ",".join(LABELS), "--heat-map", "heat.png")
     assert (again.returncode, "heat.png exists" in again.stderr) == (2, True)
     many = run("classify", PHOTOS, "--labels", ",".join(LABELS), "--heat-map", "other.png")
-    assert (many.returncode, "of one picture; 6 were given" in many.stderr) == (2, True)
+    assert (many.returncode, "of one image; 6 were given" in many.stderr) == (2, True)
     bad = run("classify", "nowhere.jpg", PHOTOS / "cat.jpg", "--labels", ",".join(LABELS), "--explain")
     assert (bad.returncode, "because: cat" in bad.stdout) == (1, True)
     assert "nowhere.jpg does not exist" in bad.stdout

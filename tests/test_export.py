@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from tests import models
 from tests.conftest import Run, environment
-from tests.pictures import PHOTOS, ROOT, cat
+from tests.images import PHOTOS, ROOT, cat
 from zeroshot import Encoder, load_encoder
 from zeroshot.encoders import export as exporting
 from zeroshot.encoders import onnx as serving
 from zeroshot.encoders.export import ExportReport, export
 from zeroshot.errors import ModelError, OptionError
 
-PICTURES = sorted(PHOTOS.glob("*.jpg"))
+IMAGES = sorted(PHOTOS.glob("*.jpg"))
 TEXTS = ["cat", "", "a photo of a cat.", "a photo of a dog.", "A &amp;amp; B", "東京🐈", "word " * 200, "x"]
 
 
@@ -43,7 +43,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     @cache
     def make(family: str, precision: str = "fp32") -> tuple[Encoder, Encoder, ExportReport]:
         original = load_encoder(f"local-dir:{models.save_local_dir(family, root / 'src' / family)}", device="cpu")
-        report = export(original, root / f"{family}-{precision}", pictures=PICTURES, precision=precision)
+        report = export(original, root / f"{family}-{precision}", images=IMAGES, precision=precision)
         return original, load_encoder(f"onnx:{report.directory}"), report
 
     return make
@@ -63,11 +63,11 @@ def test_an_exported_model_gives_the_originals_vectors(exported: Exported, famil
     np.testing.assert_allclose(served.encode_texts(["one"]), original.encode_texts(["one"]), atol=1e-4)
     for name in ("dim", "logit_scale", "logit_bias", "preprocessing", "template_set"):
         assert getattr(served, name) == getattr(original, name)
-    assert report.image_cosines.shape == (len(PICTURES),)
+    assert report.image_cosines.shape == (len(IMAGES),)
     assert min(report.image_cosines.min(), report.text_cosines.min()) > 0.9999
 
 
-def test_int8_stays_close_and_no_picture_changes_anothers_vector(
+def test_int8_stays_close_and_no_image_changes_anothers_vector(
     exported: Exported,
 ) -> None:
     original, served, report = exported("clip", "int8")
@@ -140,7 +140,7 @@ def test_serving_it_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
         "print(len(classifier.classify(sys.argv[2], ['cat', 'dog'], templates='photo').predictions))"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", program, exported("clip")[1].spec, PICTURES[0]],
+        [sys.executable, "-c", program, exported("clip")[1].spec, IMAGES[0]],
         env=environment(tmp_path),
         capture_output=True,
         text=True,
@@ -160,7 +160,7 @@ def test_nothing_of_this_machine_is_in_the_files(
 def test_weights_beyond_protobufs_limit_go_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "_PROTOBUF_LIMIT", 0)  # the real limit would need a model of 2 GB
     original = load_encoder(f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}", device="cpu")
-    export(original, tmp_path / "out", pictures=PICTURES)
+    export(original, tmp_path / "out", images=IMAGES)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["files"].keys() >= {
         "image.onnx.data",
         "text.onnx.data",
@@ -180,29 +180,29 @@ def test_weights_beyond_protobufs_limit_go_beside_the_graph(tmp_path: Path, monk
         loaded.clear()
         rows = load_encoder(f"onnx:{tmp_path / 'out'}").encode_images(images)
         np.testing.assert_allclose(rows, original.encode_images(images), atol=1e-4)
-        assert loaded.count(str(graph)) == times  # a small tower a second time, for pictures side by side
+        assert loaded.count(str(graph)) == times  # a small tower a second time, for images side by side
 
 
 @pytest.mark.slow
 def test_an_export_below_the_floor_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = load_encoder(f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}", device="cpu")
     monkeypatch.setitem(exporting.FLOOR, "int8", 1.1)  # no cosine reaches it
-    with pytest.raises(ModelError, match="differs from the original: a picture's cosine is"):
-        export(original, tmp_path / "out", pictures=PICTURES, precision="int8")
+    with pytest.raises(ModelError, match="differs from the original: an image's cosine is"):
+        export(original, tmp_path / "out", images=IMAGES, precision="int8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
 def test_arguments_are_checked_before_anything_is_written(tmp_path: Path) -> None:
     original = load_encoder(f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}", device="cpu")
     with pytest.raises(OptionError, match="precision='fp8'"):
-        export(original, tmp_path / "out", pictures=PICTURES, precision="fp8")
-    with pytest.raises(OptionError, match="no pictures"):
-        export(original, tmp_path / "out", pictures=[])
+        export(original, tmp_path / "out", images=IMAGES, precision="fp8")
+    with pytest.raises(OptionError, match="no images"):
+        export(original, tmp_path / "out", images=[])
     with pytest.raises(OptionError, match="not empty"):
-        export(original, tmp_path / "src", pictures=PICTURES)
+        export(original, tmp_path / "src", images=IMAGES)
     low = load_encoder(f"local-dir:{tmp_path / 'src'}", device="cpu", precision="bf16")
     with pytest.raises(OptionError, match="bf16"):
-        export(low, tmp_path / "out", pictures=PICTURES)
+        export(low, tmp_path / "out", images=IMAGES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
@@ -211,7 +211,7 @@ def test_the_command_exports_reports_and_the_result_is_served(run: Run, tmp_path
     spec = f"local-dir:{models.save_local_dir('clip', tmp_path / 'src')}"
     finished = run("export", spec, "out", "--precision", "int8")
     assert finished.returncode == 0, finished.stderr
-    assert "lowest of 6 pictures: 0.99" in finished.stdout or "lowest of 6 pictures: 1.0" in finished.stdout
+    assert "lowest of 6 images: 0.99" in finished.stdout or "lowest of 6 images: 1.0" in finished.stdout
     assert "--model onnx:out" in finished.stdout
     served = run("classify", PHOTOS / "cat.jpg", "--labels", "cat,dog", "--model", "onnx:out", "--json")
     assert json.loads(served.stdout)["model"] == "onnx:out"

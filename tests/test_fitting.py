@@ -1,4 +1,4 @@
-"""Heads from a few labelled pictures: against scikit-learn, closed forms, and the program on real pictures."""
+"""Heads from a few labelled images: against scikit-learn, closed forms, and the program on real images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from tests.conftest import Run
-from tests.pictures import seven_photos
+from tests.images import seven_photos
 from tests.vectors import clustered
 from zeroshot import LabelSet, ZeroShotClassifier
 from zeroshot.datasets import Dataset, Sample
@@ -36,7 +36,7 @@ def run(run_here: Run) -> Run:
 
 
 def training_set(each: int, *, misled: float, noise: float = 0.7, seed: int = 0) -> TrainingSet:
-    """Pictures around four centres, under texts that are `misled` of the way towards another label's centre."""
+    """Images around four centres, under texts that are `misled` of the way towards another label's centre."""
     chance = np.random.default_rng(seed)
     centres = np.eye(4, 32)
     right = np.tile(np.arange(4), each)
@@ -47,22 +47,22 @@ def training_set(each: int, *, misled: float, noise: float = 0.7, seed: int = 0)
 
 
 def test_from_no_text_the_probe_is_scikit_learns_logistic_regression() -> None:
-    pictures = training_set(20, misled=0.0)
-    blank = TrainingSet(np.zeros_like(pictures.matrix), 20.0, pictures.vectors, pictures.right, pictures.weights)
+    images = training_set(20, misled=0.0)
+    blank = TrainingSet(np.zeros_like(images.matrix), 20.0, images.vectors, images.right, images.weights)
     ridge = 0.3
     rival = LogisticRegression(C=20.0**2 / (80 * ridge), fit_intercept=False, tol=1e-8, max_iter=5_000)
-    rival.fit(pictures.vectors.astype(np.float64), pictures.right)
+    rival.fit(images.vectors.astype(np.float64), images.right)
     ours = 20.0 * fit_probe(blank, ridge)
     difference = lambda rows: rows - rows.mean(axis=0)  # noqa: E731 (a softmax sees differences alone)
     np.testing.assert_allclose(difference(ours), difference(rival.coef_), atol=0.02)
 
 
-def test_a_heavy_ridge_leaves_the_text_as_it_is_and_weights_count_pictures() -> None:
-    pictures = training_set(5, misled=0.6)
-    assert np.abs(fit_probe(pictures, 1e6)).max() < 1e-4
-    assert np.abs(fit_probe(pictures, 0.1)).max() > 0.05
-    twice = pictures.join(pictures)
-    weighted = TrainingSet(pictures.matrix, 20.0, pictures.vectors, pictures.right, 2 * pictures.weights)
+def test_a_heavy_ridge_leaves_the_text_as_it_is_and_weights_count_images() -> None:
+    images = training_set(5, misled=0.6)
+    assert np.abs(fit_probe(images, 1e6)).max() < 1e-4
+    assert np.abs(fit_probe(images, 0.1)).max() > 0.05
+    twice = images.join(images)
+    weighted = TrainingSet(images.matrix, 20.0, images.vectors, images.right, 2 * images.weights)
     np.testing.assert_allclose(fit_probe(twice, 0.3), fit_probe(weighted, 0.3), atol=1e-3)
 
 
@@ -88,14 +88,14 @@ def test_a_gain_is_measured_where_the_text_misleads_and_not_claimed_where_it_doe
 def test_the_luckiest_of_many_candidates_is_not_called_a_gain() -> None:
     claims = []
     for seed in range(8):
-        pictures = training_set(8, misled=0.0, noise=3.0, seed=seed)
-        shuffled = np.random.default_rng(seed).permutation(pictures.right)
-        guessed = TrainingSet(pictures.matrix, 20.0, pictures.vectors, shuffled, pictures.weights)
+        images = training_set(8, misled=0.0, noise=3.0, seed=seed)
+        shuffled = np.random.default_rng(seed).permutation(images.right)
+        guessed = TrainingSet(images.matrix, 20.0, images.vectors, shuffled, images.weights)
         claims.append(fit_head(guessed, NAMES, **ENCODER).head.measured.gain_low > 0)
     assert sum(claims) <= 1
 
 
-def test_one_picture_per_label_is_used_with_care_and_nothing_is_claimed() -> None:
+def test_one_image_per_label_is_used_with_care_and_nothing_is_claimed() -> None:
     found = fit_head(training_set(1, misled=0.0), NAMES, **ENCODER)
     assert found.head.measured is None
     assert found.temperature == 1.0
@@ -104,30 +104,30 @@ def test_one_picture_per_label_is_used_with_care_and_nothing_is_claimed() -> Non
 
 
 def test_what_nothing_can_be_learnt_from_is_refused() -> None:
-    pictures = training_set(5, misled=0.0)
-    with pytest.raises(LearningError, match="no pictures of 'd'"):
-        fit_head(pictures.take(np.flatnonzero(pictures.right < 3)), NAMES, **ENCODER)
+    images = training_set(5, misled=0.0)
+    with pytest.raises(LearningError, match="no images of 'd'"):
+        fit_head(images.take(np.flatnonzero(images.right < 3)), NAMES, **ENCODER)
     with pytest.raises(LearningError, match="show 1 of the labels"):
-        fit_head(pictures.take(np.flatnonzero(pictures.right == 2)), NAMES, partial=True, **ENCODER)
-    broken = pictures.vectors.copy()
+        fit_head(images.take(np.flatnonzero(images.right == 2)), NAMES, partial=True, **ENCODER)
+    broken = images.vectors.copy()
     broken[3, 3] = np.nan
     with pytest.raises(LearningError, match="not finite"):
-        fit_head(TrainingSet(pictures.matrix, 20.0, broken, pictures.right, pictures.weights), NAMES, **ENCODER)
+        fit_head(TrainingSet(images.matrix, 20.0, broken, images.right, images.weights), NAMES, **ENCODER)
     with pytest.raises(LearningError, match="not finite"):
-        fit_head(pictures, NAMES, unlabelled=broken, **ENCODER)
+        fit_head(images, NAMES, unlabelled=broken, **ENCODER)
 
 
-def test_labels_without_pictures_keep_what_their_text_says_when_allowed() -> None:
-    pictures = training_set(10, misled=0.7)
-    found = fit_head(pictures.take(np.flatnonzero(pictures.right < 3)), NAMES, partial=True, **ENCODER)
+def test_labels_without_images_keep_what_their_text_says_when_allowed() -> None:
+    images = training_set(10, misled=0.7)
+    found = fit_head(images.take(np.flatnonzero(images.right < 3)), NAMES, partial=True, **ENCODER)
     assert found.head.labels == ("a", "b", "c")
-    assert not found.head.logits(pictures.vectors, NAMES)[:, 3].any()
+    assert not found.head.logits(images.vectors, NAMES)[:, 3].any()
 
 
-def test_copies_of_a_picture_are_left_out_together() -> None:
-    pictures = training_set(2, misled=0.7, noise=2.0)
+def test_copies_of_an_image_are_left_out_together() -> None:
+    images = training_set(2, misled=0.7, noise=2.0)
     rows = np.repeat(np.arange(8), 6)
-    once, copied = (fit_head(pictures.take(rows), NAMES, **ENCODER).head.measured for rows in (rows, np.tile(rows, 2)))
+    once, copied = (fit_head(images.take(rows), NAMES, **ENCODER).head.measured for rows in (rows, np.tile(rows, 2)))
     assert copied.accuracy <= once.accuracy + 0.2  # leaking copies would make it 1
     assert copied.accuracy < 0.9
 
@@ -147,11 +147,11 @@ def test_labels_spread_as_the_closed_form_says() -> None:
     )
 
 
-def test_few_labels_reach_the_many_pictures_that_are_like_them() -> None:
-    pictures = training_set(50, misled=0.0, noise=1.2)
+def test_few_labels_reach_the_many_images_that_are_like_them() -> None:
+    images = training_set(50, misled=0.0, noise=1.2)
     labelled = np.arange(8)
-    spread = propagate(neighbour_graph(pictures.vectors), labelled, pictures.right[labelled], np.full((200, 4), 0.25))
-    assert (spread.argmax(axis=1) == pictures.right)[8:].mean() > 0.9
+    spread = propagate(neighbour_graph(images.vectors), labelled, images.right[labelled], np.full((200, 4), 0.25))
+    assert (spread.argmax(axis=1) == images.right)[8:].mean() > 0.9
     assert spread[8:].max(axis=1).min() < 0.9  # and it says where it is not sure
 
 
@@ -178,17 +178,17 @@ def test_a_fitted_set_answers_better_and_says_how_it_was_made(run: Run, crops: P
         assert "Traceback" not in finished.stderr
         return finished.stdout if code == 0 else finished.stderr
 
-    # names that say nothing: only the pictures can tell
+    # names that say nothing: only the images can tell
     zeroshot("labels", "create", "s", "--labels", "kind one,kind two,kind three,kind four")
     for old, new in (("cat", "one"), ("rocket", "two"), ("a motorcycle", "three"), ("flower", "four")):
         (crops / "labelled" / old).rename(crops / "labelled" / f"kind {new}")
-    (crops / "labelled" / "kind four" / "broken.jpg").write_bytes(b"no picture")
+    (crops / "labelled" / "kind four" / "broken.jpg").write_bytes(b"no image")
     wrong = zeroshot("fit", "--label-set", "s", "--data", crops / "labelled", "--pseudo-labels", "x.csv", code=2)
     assert "Without --unlabelled" in wrong
     given = ("--label-set", "s", "--data", crops / "labelled", "--unlabelled", crops / "more")
     given += ("--pseudo-labels", "p.csv")
     said = zeroshot("fit", *given)
-    assert "16 pictures, each left out in turn" in said
+    assert "16 images, each left out in turn" in said
     assert "more than chance" in said
     assert "s@2: " in said
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -205,13 +205,13 @@ def test_a_fitted_set_answers_better_and_says_how_it_was_made(run: Run, crops: P
     assert store.get("s@1").heads == ()
     head = store.get("s").heads[0]
     classifier = ZeroShotClassifier("tiny")
-    pictures = sorted((crops / "more").iterdir())
-    answers = classifier.classify(pictures, store.get("s"))
-    names = [truth[path.name.rpartition("-")[0]] for path in pictures]
+    images = sorted((crops / "more").iterdir())
+    answers = classifier.classify(images, store.get("s"))
+    names = [truth[path.name.rpartition("-")[0]] for path in images]
     assert np.mean([answer.label == name for answer, name in zip(answers, names, strict=True)]) > 0.9
-    before = classifier.classify(pictures, store.get("s@1"))
+    before = classifier.classify(images, store.get("s@1"))
     assert np.mean([answer.label == name for answer, name in zip(before, names, strict=True)]) < 0.6
-    assert head.measured.pictures == 16
+    assert head.measured.images == 16
     assert "is too sure of them" in zeroshot("calibrate", "--label-set", "s", "--data", crops / "labelled", code=2)
     exists = zeroshot("fit", *given, code=2)
     assert "p.csv exists" in exists
@@ -252,7 +252,7 @@ def test_what_cannot_be_fitted_is_said_and_changes_nothing(run: Run, crops: Path
     store.create(LabelSet("s", parse_labels(["cat", "rocket", "a motorcycle", "flower", "ship"])))
     store.create(LabelSet("many", parse_labels(["cat", "rocket"]), mode="multilabel"))
     for name, data, message in (
-        ("s", crops / "labelled", "There are no pictures of 'ship'"),
+        ("s", crops / "labelled", "There are no images of 'ship'"),
         ("many", crops / "labelled", "do not exclude each other"),
         ("s", crops / "more", "more has 0 folders"),
         ("s", crops / "nowhere", "nowhere' is no folder"),
@@ -265,7 +265,7 @@ def test_what_cannot_be_fitted_is_said_and_changes_nothing(run: Run, crops: Path
     nothing = run("fit", "--label-set", "s", "--data", crops / "labelled", "--unlabelled", crops / "nowhere")
     assert nothing.returncode == 2
     assert re.search("There is no image that can be used: .*nowhere does not exist", nothing.stderr)
-    # words that tiny knows, and pictures it is right about: nothing to gain, so nothing is kept
+    # words that tiny knows, and images it is right about: nothing to gain, so nothing is kept
     finished = run("fit", "--label-set", "s", "--data", crops / "labelled", "--partial")
     assert finished.returncode == 0, finished.stderr
     assert "s stays as it is" in finished.stdout

@@ -1,4 +1,4 @@
-"""Galleries: what was stored is found, nothing acknowledged is lost, and re-labelling reads no picture."""
+"""Galleries: what was stored is found, nothing acknowledged is lost, and re-labelling reads no image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.conftest import environment
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.vectors import StubEncoder, unit
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.encoders.streaming import encode_one
@@ -59,7 +59,7 @@ def photos_gallery(gallery: Gallery, tiny: Encoder) -> Gallery:
     return gallery
 
 
-def test_pictures_are_found_by_sentence_picture_example_and_sum(photos_gallery: Gallery) -> None:
+def test_images_are_found_by_sentence_image_example_and_sum(photos_gallery: Gallery) -> None:
     assert photos_gallery.search("a small furry pet")[0].item.id == "cat"
     itself = photos_gallery.search(Query(image=PHOTOS / "coffee.jpg"), top_k=1)[0]
     assert itself.item.id == "coffee"

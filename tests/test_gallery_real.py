@@ -1,4 +1,4 @@
-"""A collection as people have them: eight thousand pictures of Debian's openclipart-png, through the program."""
+"""A collection as people have them: eight thousand images of Debian's openclipart-png, through the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def clipart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package's pictures, unpacked, not installed."""
+    """The package's images, unpacked, not installed."""
     folder = tmp_path_factory.mktemp("clipart")
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         pytest.skip("openclipart-png comes from Debian")
@@ -36,7 +36,7 @@ def clipart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for_art(run: Run, *, more_than: int) -> None:
-    """Wait until the gallery that is being filled has so many pictures."""
+    """Wait until the gallery that is being filled has so many images."""
     deadline = time.monotonic() + 300
     while True:
         told = run("gallery", "info", "art", "--json")  # not there, to begin with
@@ -45,7 +45,7 @@ def wait_for_art(run: Run, *, more_than: int) -> None:
         assert time.monotonic() < deadline, told
 
 
-def test_eight_thousand_pictures_are_indexed_through_interruptions(clipart: Path, run: Run, tmp_path: Path) -> None:
+def test_eight_thousand_images_are_indexed_through_interruptions(clipart: Path, run: Run, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zeroshot", "index", str(clipart), "--gallery", "art"]
     interrupted = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path / "home")

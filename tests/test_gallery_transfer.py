@@ -20,7 +20,7 @@ from zeroshot.gallery.transfer import count_rows, export_gallery, import_gallery
 
 ITEMS = [
     (
-        Item("ü/a.jpg", "/pictures/a.jpg", "ab" * 32, 640, 480, 123, 456, {"tags": ["x"], "n": 1.5, "none": None}),
+        Item("ü/a.jpg", "/images/a.jpg", "ab" * 32, 640, 480, 123, 456, {"tags": ["x"], "n": 1.5, "none": None}),
         unit(1),
     ),
     (Item("b"), unit(2)),
@@ -58,7 +58,7 @@ def test_clip_retrieval_reads_it(exported: Path) -> None:
     assert (reader.count, reader.dimension) == (3, 640)
     vectors, rows = next(iter(reader(batch_size=10, start=0, end=3, show_progress=False)))
     np.testing.assert_array_equal(vectors, np.stack([vector for _, vector in ITEMS]))
-    assert rows["image_path"].tolist() == ["/pictures/a.jpg", "b", "c"]
+    assert rows["image_path"].tolist() == ["/images/a.jpg", "b", "c"]
     assert rows["id"].tolist() == ["ü/a.jpg", "b", "c"]
 
 

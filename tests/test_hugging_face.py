@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.hugging_face import pipeline, to_clip_model
 from tests import models
-from tests.pictures import LABELS, PHOTOS
+from tests.images import LABELS, PHOTOS
 from zeroshot import ZeroShotClassifier, load_encoder
 
 

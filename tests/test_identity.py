@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests import models
 from tests.conftest import Run
 from tests.hub_cache import environment_of, put, weights_name
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import ZeroShotClassifier, load_encoder
 from zeroshot.encoders import TextCache
 from zeroshot.errors import GalleryMismatch

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.pictures import BAD, CATS, ODD, PHOTOS, cat, encode, png_header
+from tests.images import BAD, CATS, ODD, PHOTOS, cat, encode, png_header
 from zeroshot.errors import ImageError, ImageNotFound, ImageSourceRefused, ImageTooLarge, ImageUnreadable
 from zeroshot.images import ImageLimits, load
 
@@ -23,7 +23,7 @@ CAT = PHOTOS / "cat.jpg"
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    """Mean absolute difference of two pictures of one size, in grey levels."""
+    """Mean absolute difference of two images of one size, in grey levels."""
     assert first.size == second.size
     return float(np.abs(np.asarray(first, dtype=int) - np.asarray(second, dtype=int)).mean())
 
@@ -46,14 +46,14 @@ def sources() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", sources())
-def test_every_source_gives_the_same_picture(name: str) -> None:
+def test_every_source_gives_the_same_image(name: str) -> None:
     loaded = load(sources()[name])
     assert loaded.mode == "RGB"
     assert difference(loaded, cat()) == 0
 
 
 @pytest.mark.parametrize("name", CATS)
-def test_every_mode_and_format_becomes_the_same_upright_rgb_picture(name: str) -> None:
+def test_every_mode_and_format_becomes_the_same_upright_rgb_image(name: str) -> None:
     loaded = load(CATS[name]())
     assert loaded.mode == "RGB"
     reference = cat().convert("L").convert("RGB") if name in ("16-bit PNG", "LA PNG") else cat()
@@ -61,7 +61,7 @@ def test_every_mode_and_format_becomes_the_same_upright_rgb_picture(name: str) -
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_pictures_are_loaded(name: str) -> None:
+def test_odd_images_are_loaded(name: str) -> None:
     assert load(ODD[name]()).mode == "RGB"
 
 
@@ -115,7 +115,7 @@ def test_wide_grey_keeps_its_brightness() -> None:
     ],
     ids=lambda array: f"{array.shape} {array.dtype} {array.ravel()[:1]}",
 )
-def test_arrays_that_are_no_pictures_are_refused(array: np.ndarray) -> None:
+def test_arrays_that_are_no_images_are_refused(array: np.ndarray) -> None:
     with pytest.raises(ImageUnreadable):
         load(array)
 
@@ -181,7 +181,7 @@ def test_random_bytes_never_raise_anything_else(content: bytes) -> None:
 
 
 @given(st.integers(0, 30_000), st.integers(0, 255))
-def test_a_flipped_byte_gives_a_picture_or_an_image_error(position: int, value: int) -> None:
+def test_a_flipped_byte_gives_an_image_or_an_image_error(position: int, value: int) -> None:
     content = bytearray(CAT.read_bytes())
     content[position % len(content)] = value
     try:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.conftest import Run, running_server
-from tests.pictures import PHOTOS, cat
+from tests.images import PHOTOS, cat
 from zeroshot import Label, LabelSet, ZeroShotClassifier
 from zeroshot.errors import (
     DefinitionError,
@@ -77,7 +77,7 @@ FULL = LabelSet(
     threshold=0.4,
     description="d",
     source="s",
-    calibrations=(Calibration(model="m", fingerprint="f" * 64, temperature=2.0, thresholds={"cat": 0.3}, pictures=7),),
+    calibrations=(Calibration(model="m", fingerprint="f" * 64, temperature=2.0, thresholds={"cat": 0.3}, images=7),),
     heads=(head(),),
 )
 

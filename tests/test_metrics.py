@@ -115,10 +115,10 @@ def test_answers_that_stop_above_the_right_node_are_half_right() -> None:
     assert found.flat_mean_steps == pytest.approx((0 + 0 + 2 + 4) / 4)
 
 
-def test_recall_counts_any_of_a_pictures_captions() -> None:
-    pictures = np.eye(3, dtype=np.float32)
+def test_recall_counts_any_of_an_images_captions() -> None:
+    images = np.eye(3, dtype=np.float32)
     texts = np.array([[1, 0, 0], [0, 0.6, 0.8], [0, 1, 0], [0, 0.8, 0.6]], dtype=np.float32)
-    found = measure_retrieval(pictures, texts, np.array([0, 1, 1, 2]))
-    assert found.text_to_image["recall@1"] == pytest.approx(0.5)  # the second and the fourth find each other's picture
+    found = measure_retrieval(images, texts, np.array([0, 1, 1, 2]))
+    assert found.text_to_image["recall@1"] == pytest.approx(0.5)  # the second and the fourth find each other's image
     assert found.image_to_text["recall@1"] == pytest.approx(2 / 3)
     assert found.text_to_image["recall@5"] == 1.0

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from tests import models
 from tests.conftest import Run, environment, running_server
-from tests.pictures import PHOTOS, cat, encode
+from tests.images import PHOTOS, cat, encode
 from zeroshot import load_encoder, load_templates
 from zeroshot.encoders.openclip import OpenClipEncoder
 from zeroshot.encoders.text_packing import pack
@@ -32,7 +32,7 @@ from zeroshot.images import load
 from zeroshot.labels import class_matrix, parse_labels
 
 COFFEE = Image.open(PHOTOS / "coffee.jpg").convert("RGB")
-PICTURES = [cat(), cat().rotate(90, expand=True), COFFEE, Image.new("RGB", (9, 70), "red")]
+IMAGES = [cat(), cat().rotate(90, expand=True), COFFEE, Image.new("RGB", (9, 70), "red")]
 TEXTS = [
     "cat",
     "",
@@ -73,9 +73,9 @@ def test_embeddings_equal_open_clips_own(
     encoder = encoders[family]
     model, transform, tokenizer = original(local_dirs[family])
     with torch.no_grad():
-        images = model.encode_image(torch.stack([transform(picture) for picture in PICTURES]), normalize=True)
+        images = model.encode_image(torch.stack([transform(image) for image in IMAGES]), normalize=True)
         texts = model.encode_text(tokenizer(TEXTS), normalize=True)
-    np.testing.assert_allclose(encoder.encode_images(PICTURES), images.numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), images.numpy(), atol=1e-5)
     np.testing.assert_allclose(encoder.encode_texts(TEXTS), texts.numpy(), atol=1e-5)
     apart = encoder.encode_texts(["cat", "dog", "a photo of a cat.", "a photo of a dog."])
     assert np.triu(apart @ apart.T, 1).max() < 0.999  # or the comparison above would prove little
@@ -175,7 +175,7 @@ def test_other_weights_or_precision_have_another_fingerprint(
         low.fingerprint,
     }
     assert len(prints) == 3
-    assert (low.encode_images(PICTURES) * encoders["clip"].encode_images(PICTURES)).sum(axis=1).min() > 0.95
+    assert (low.encode_images(IMAGES) * encoders["clip"].encode_images(IMAGES)).sum(axis=1).min() > 0.95
     assert (low.encode_texts(TEXTS) * encoders["clip"].encode_texts(TEXTS)).sum(axis=1).min() > 0.9
 
 
@@ -293,7 +293,7 @@ def test_a_tokenizer_that_lives_on_a_hub_is_named(tmp_path: Path, monkeypatch: p
     for path in folder.glob("tokenizer*"):
         path.unlink()
     encoder = load_encoder(f"local-dir:{folder}", device="cpu")
-    assert encoder.encode_images(PICTURES).shape == (len(PICTURES), 64)  # pictures need no tokenizer
+    assert encoder.encode_images(IMAGES).shape == (len(IMAGES), 64)  # images need no tokenizer
     with pytest.raises(ModelUnavailable, match="tokenizer"):
         encoder.encode_texts(["cat"])
 
@@ -328,9 +328,9 @@ def test_full_size_architectures_give_open_clips_numbers(architecture: str, tmp_
         ids[row, : 3 * row + 2] = torch.randint(1, vocabulary - 1, (3 * row + 2,), generator=generator)
         ids[row, 3 * row + 2] = vocabulary - 1
     with torch.no_grad():
-        images = model.encode_image(torch.stack([transform(picture) for picture in PICTURES]), normalize=True)
+        images = model.encode_image(torch.stack([transform(image) for image in IMAGES]), normalize=True)
         texts = model.encode_text(ids, normalize=True)
-    np.testing.assert_allclose(encoder.encode_images(PICTURES), images.numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_images(IMAGES), images.numpy(), atol=1e-5)
     np.testing.assert_allclose(encoder.encode_tokens(ids.tolist()), texts.numpy(), atol=1e-5)
     assert encoder.causal_texts == (architecture in ("ViT-B-32", "RN50", "convnext_base"))
     if architecture != "ViT-B-16-SigLIP":  # whose tokenizer lives on a hub

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from tests import clip_checkpoints as making
 from tests.conftest import Run
 from tests.hub_cache import environment_of, put
-from tests.pictures import PHOTOS, ROOT, cat
+from tests.images import PHOTOS, ROOT, cat
 from zeroshot import load_encoder
 from zeroshot.encoders.export import export
 from zeroshot.errors import ModelCorrupt, ModelError, ModelUnavailable, ModelWarning
@@ -336,7 +336,7 @@ def test_both_are_exported_as_they_are(hugging_face: Path, small_architectures: 
     with pytest.warns(ModelWarning):
         encoders = [load_encoder(f"local-dir:{hugging_face}"), load_encoder(f"small-vit:{archive}", device="cpu")]
     for number, encoder in enumerate(encoders):
-        export(encoder, tmp_path / str(number), pictures=sorted(PHOTOS.glob("*.jpg"))[:2])
+        export(encoder, tmp_path / str(number), images=sorted(PHOTOS.glob("*.jpg"))[:2])
         served = load_encoder(f"onnx:{tmp_path / str(number)}")
         assert served.preprocessing == encoder.preprocessing
         np.testing.assert_allclose(served.encode_images(IMAGES), encoder.encode_images(IMAGES), atol=1e-4)

@@ -13,7 +13,7 @@ import pytest
 
 import zeroshot
 from tests.conftest import environment
-from tests.pictures import PHOTOS, ROOT
+from tests.images import PHOTOS, ROOT
 from zeroshot.cpu import available_cpus
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from benchmarks.data import write_crops, write_digit_shards
 from benchmarks.rivals import python_of
-from tests.pictures import ROOT
+from tests.images import ROOT
 from zeroshot import Encoder, ZeroShotClassifier, load_encoder
 from zeroshot.datasets import open_dataset
 from zeroshot.evaluate.run import Run
@@ -81,9 +81,9 @@ def test_counts_and_class_weights_are_those_of_clip_benchmark(
     expected, weights = theirs(rival, spec, folder, tmp_path / "theirs", *(PLAIN if data == "crops" else ()))
     assert found is not None
     assert found.top_5_hits is not None
-    assert found.pictures == {"shards": 300, "crops": 240}[data]
-    assert found.hits / found.pictures == pytest.approx(expected["acc1"], abs=1e-9)
-    assert found.top_5_hits / found.pictures == pytest.approx(expected["acc5"], abs=1e-9)
+    assert found.images == {"shards": 300, "crops": 240}[data]
+    assert found.hits / found.images == pytest.approx(expected["acc1"], abs=1e-9)
+    assert found.top_5_hits / found.images == pytest.approx(expected["acc5"], abs=1e-9)
     assert found.mean_per_class_recall.value == pytest.approx(expected["mean_per_class_recall"], abs=1e-9)
     matrix = class_matrix(encoder, Run(ZeroShotClassifier(encoder), dataset, cache).label_set.labels, templates)
     np.testing.assert_allclose(matrix, weights.T, atol=1e-5)

@@ -9,21 +9,21 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from tests.pictures import cat
+from tests.images import cat
 from zeroshot.errors import ModelCorrupt
 from zeroshot.images import Preprocessing
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-@pytest.mark.parametrize("picture_size", [(451, 300), (300, 451), (224, 224), (100, 60), (37, 1001), (640, 480)])
+@pytest.mark.parametrize("image_size", [(451, 300), (300, 451), (224, 224), (100, 60), (37, 1001), (640, 480)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("size", [(224, 224), (256, 128), (64, 96)])
 def test_it_equals_open_clips_transform(
-    size: tuple[int, int], resize_mode: str, interpolation: str, picture_size: tuple[int, int]
+    size: tuple[int, int], resize_mode: str, interpolation: str, image_size: tuple[int, int]
 ) -> None:
-    image = cat().resize(picture_size)
+    image = cat().resize(image_size)
     config = PreprocessCfg(
         size=size if size[0] != size[1] else size[0],
         mean=MEAN,
@@ -36,7 +36,7 @@ def test_it_equals_open_clips_transform(
     ours = Preprocessing(size, MEAN, STD, interpolation, resize_mode, fill_color=7)(image)
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
-    if resize_mode == "shortest" and picture_size == (37, 1001):  # very long: resized through a box
+    if resize_mode == "shortest" and image_size == (37, 1001):  # very long: resized through a box
         assert np.abs(ours - theirs).max() < 2.2 / (255 * min(STD))  # two grey levels
         assert np.abs(ours - theirs).mean() < 0.1 / (255 * min(STD))
     else:

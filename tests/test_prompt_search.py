@@ -34,7 +34,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def world(count: int = 400, labels: int = 5, dim: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures around their labels' true directions: vectors (n, dim), right (n,), directions (k, dim)."""
+    """Images around their labels' true directions: vectors (n, dim), right (n,), directions (k, dim)."""
     chance = np.random.default_rng(seed)
     directions = unit(chance.normal(size=(labels, dim)))
     right = chance.integers(labels, size=count)
@@ -64,7 +64,7 @@ def test_a_label_takes_the_descriptions_that_help_and_no_others() -> None:
     assert select_descriptions(baseline, embedded, vectors, right, logit_scale=20) == [[], [1], [], [], []]
 
 
-def test_the_parts_share_no_picture_and_every_label() -> None:
+def test_the_parts_share_no_image_and_every_label() -> None:
     right = np.repeat(np.arange(4), [10, 20, 30, 41])
     parts = split(right, validation_fraction=0.4, seed=3)
     assert not set(parts.validation) & set(parts.held_out)
@@ -73,7 +73,7 @@ def test_the_parts_share_no_picture_and_every_label() -> None:
     assert split(right, validation_fraction=0.4, seed=4).validation.tolist() != parts.validation.tolist()
     with pytest.raises(OptionError, match="to choose on is 1"):
         split(right, validation_fraction=1)
-    with pytest.raises(DatasetError, match="The parts have 4 and 5 pictures"):
+    with pytest.raises(DatasetError, match="The parts have 4 and 5 images"):
         split(right[:9], validation_fraction=0.4)
 
 
@@ -100,7 +100,7 @@ def test_tuning_reads_a_dataset_once(classifier: ZeroShotClassifier, crops: Path
     assert tuned.templates is not None
     assert 1 <= len(tuned.templates.templates) <= 3
     assert set(tuned.templates.templates) <= set(candidates)
-    assert tuned.gain.pictures == (60, 60)
+    assert tuned.gain.images == (60, 60)
     described = tune_descriptions(run, embedded)
     assert described.label_set is not None
     assert all(
@@ -131,7 +131,7 @@ def test_the_command_writes_what_it_chose(invoke: Program, crops: Path, tmp_path
     (tmp_path / "crops").symlink_to(crops)
     done = invoke("prompts", "tune", "crops", "--output", "mine.yaml", "--max-templates", 2)
     assert done.returncode == 0, done.stderr
-    assert "held out   60 pictures: " in done.stdout
+    assert "held out   60 images: " in done.stdout
     assert "over none" in done.stdout.splitlines()[-2]
     written = yaml.safe_load((tmp_path / "mine.yaml").read_text())
     assert written["name"] == "mine"

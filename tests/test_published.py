@@ -13,7 +13,7 @@ import open_clip
 import pytest
 
 from tests.hub_cache import environment_of, put, put_tokenizer, weights_name
-from tests.pictures import ROOT
+from tests.images import ROOT
 from zeroshot.encoders.checkpoints import define
 from zeroshot.errors import UnknownModel
 

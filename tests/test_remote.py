@@ -1,4 +1,4 @@
-"""Pictures fetched for strangers: no spelling of an address leads into the network."""
+"""Images fetched for strangers: no spelling of an address leads into the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot.errors import ImageNotFound, ImageSourceRefused, ImageTooLarge
 from zeroshot.images.download import AddressPolicy, Downloader, is_public
 
@@ -59,7 +59,7 @@ def test_public_addresses_are_public() -> None:
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """A server of pictures, redirects, and worse."""
+    """A server of images, redirects, and worse."""
 
     def do_GET(self) -> None:
         path, _, rest = self.path[1:].partition("/")
@@ -124,16 +124,16 @@ def port() -> Iterator[int]:
 
 
 def remote(timeout_s: float = 10.0, **policy: object) -> Downloader:
-    """One that knows two names, "pictures.test" here and "inside.test" there, and takes this machine for public."""
-    addresses = {"pictures.test": "127.0.0.1", "inside.test": "10.0.0.5"}
+    """One that knows two names, "images.test" here and "inside.test" there, and takes this machine for public."""
+    addresses = {"images.test": "127.0.0.1", "inside.test": "10.0.0.5"}
     settings = {
         "resolver": lambda host, _: [addresses.get(host, host)], "is_allowed": lambda one: one == "127.0.0.1", **policy
     }  # fmt: skip
     return Downloader(10**6, timeout_s, AddressPolicy(("*",), **settings))
 
 
-def test_a_picture_is_fetched_through_redirects(port: int) -> None:
-    here = f"http://pictures.test:{port}"
+def test_an_image_is_fetched_through_redirects(port: int) -> None:
+    here = f"http://images.test:{port}"
     assert remote().fetch(f"{here}/cat.jpg") == CAT
     assert remote().fetch(f"{here}/to/302/{here}/cat.jpg") == CAT
     assert remote().fetch(f"{here}/to/307//cat.jpg") == CAT
@@ -143,7 +143,7 @@ def test_a_picture_is_fetched_through_redirects(port: int) -> None:
 @pytest.mark.parametrize("target", ["http://inside.test/", "http://169.254.169.254/latest/", "file:///etc/passwd"])
 def test_a_redirect_is_checked_like_an_address(port: int, status: int, target: str) -> None:
     with pytest.raises(ImageSourceRefused):
-        remote().fetch(f"http://pictures.test:{port}/to/{status}/{target}")
+        remote().fetch(f"http://images.test:{port}/to/{status}/{target}")
 
 
 def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_checked(port: int) -> None:
@@ -153,14 +153,14 @@ def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_checked(port:
         asked.append(host)
         return ["127.0.0.1"] if len(asked) == 1 else ["10.0.0.5"]
 
-    assert remote(resolver=rebinding).fetch(f"http://pictures.test:{port}/cat.jpg") == CAT
-    assert asked == ["pictures.test"]  # once for the check, and no more for the connection
+    assert remote(resolver=rebinding).fetch(f"http://images.test:{port}/cat.jpg") == CAT
+    assert asked == ["images.test"]  # once for the check, and no more for the connection
     with pytest.raises(ImageSourceRefused):
-        remote(resolver=rebinding).fetch(f"http://pictures.test:{port}/cat.jpg")
+        remote(resolver=rebinding).fetch(f"http://images.test:{port}/cat.jpg")
     with pytest.raises(ImageSourceRefused):  # one address of many is not public
-        remote(resolver=lambda *_: ["127.0.0.1", "10.0.0.5"]).fetch(f"http://pictures.test:{port}/cat.jpg")
+        remote(resolver=lambda *_: ["127.0.0.1", "10.0.0.5"]).fetch(f"http://images.test:{port}/cat.jpg")
     with pytest.raises(ImageSourceRefused):
-        remote(resolver=lambda *_: []).fetch(f"http://pictures.test:{port}/cat.jpg")
+        remote(resolver=lambda *_: []).fetch(f"http://images.test:{port}/cat.jpg")
 
 
 def test_only_hosts_of_the_list_are_asked(port: int) -> None:
@@ -168,15 +168,15 @@ def test_only_hosts_of_the_list_are_asked(port: int) -> None:
         policy = AddressPolicy(hosts, resolver=lambda *_: ["127.0.0.1"], is_allowed=lambda _: True)
         return Downloader(10**6, 10.0, policy)
 
-    assert only("pictures.test").fetch(f"http://pictures.test:{port}/cat.jpg") == CAT
-    assert only("*.test").fetch(f"http://PICTURES.test:{port}/cat.jpg") == CAT
-    for hosts in (("pictures.example",), ("test",), ("*.pictures.test",)):
-        with pytest.raises(ImageSourceRefused, match="not one that pictures are fetched from"):
-            only(*hosts).fetch(f"http://pictures.test:{port}/cat.jpg")
+    assert only("images.test").fetch(f"http://images.test:{port}/cat.jpg") == CAT
+    assert only("*.test").fetch(f"http://IMAGES.test:{port}/cat.jpg") == CAT
+    for hosts in (("images.example",), ("test",), ("*.images.test",)):
+        with pytest.raises(ImageSourceRefused, match="not one that images are fetched from"):
+            only(*hosts).fetch(f"http://images.test:{port}/cat.jpg")
 
 
 def test_bytes_and_time_are_bounded(port: int) -> None:
-    here = f"http://pictures.test:{port}"
+    here = f"http://images.test:{port}"
     with pytest.raises(ImageTooLarge):
         remote().fetch(f"{here}/endless")
     for path in ("slow", "headers"):
@@ -192,7 +192,7 @@ def test_bytes_and_time_are_bounded(port: int) -> None:
         with pytest.raises(ImageNotFound, match=message):
             remote().fetch(f"{here}/{path}")
     with pytest.raises(ImageNotFound, match="could not be fetched"):
-        remote().fetch("http://pictures.test:1/cat.jpg")
+        remote().fetch("http://images.test:1/cat.jpg")
 
 
 def test_without_a_policy_any_address_is_asked_and_proxies_are_used(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,11 +225,11 @@ def test_without_a_policy_any_address_is_asked_and_proxies_are_used(port: int, m
     monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{proxy.server_port}")
     monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.server_port}")
     try:
-        assert anywhere.fetch("http://pictures.test/cat.jpg?a=1") == CAT
+        assert anywhere.fetch("http://images.test/cat.jpg?a=1") == CAT
         with pytest.raises(ImageNotFound, match="the proxy answered 403"):
-            anywhere.fetch("https://pictures.test/cat.jpg")
-        assert asked == [("http://pictures.test/cat.jpg?a=1", "Basic bWU6c2VjcmV0"), ("pictures.test:443", None)]
-        assert remote().fetch(f"http://pictures.test:{port}/cat.jpg") == CAT  # a policy asks no proxy
+            anywhere.fetch("https://images.test/cat.jpg")
+        assert asked == [("http://images.test/cat.jpg?a=1", "Basic bWU6c2VjcmV0"), ("images.test:443", None)]
+        assert remote().fetch(f"http://images.test:{port}/cat.jpg") == CAT  # a policy asks no proxy
     finally:
         proxy.shutdown()
         proxy.server_close()

@@ -1,4 +1,4 @@
-"""Changed pictures: the changes themselves, attacks, and what accuracy is under them."""
+"""Changed images: the changes themselves, attacks, and what accuracy is under them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.images import PHOTOS
 from tests.models import save_local_dir
-from tests.pictures import PHOTOS
 from zeroshot import Encoder, Label, LabelSet, ZeroShotClassifier, load_encoder, load_label_set
 from zeroshot.datasets import Sample, open_dataset
 from zeroshot.errors import OptionError
@@ -55,7 +55,7 @@ def test_a_wrong_label_is_written_where_it_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 400), (400, 20), (3, 3), (1, 5000)])
-def test_odd_pictures_survive_every_change(size: tuple[int, int]) -> None:
+def test_odd_images_survive_every_change(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "teal")
     for change in [
         *(Corruption(name, 5) for name in CORRUPTIONS),
@@ -77,14 +77,14 @@ def test_accuracy_under_changes_is_measured_and_told(classifier: ZeroShotClassif
         *(("blur", level) for level in SEVERITIES),
         ("typographic", 1),
     ]
-    assert all(row.pictures == 6 for row in found)
+    assert all(row.images == 6 for row in found)
     assert clean.single is not None
     assert found[0].relative == found[0].accuracy / clean.single.top_1.value
     assert found[0].accuracy >= found[4].accuracy
     assert "are taken for what is written on them" in found[-1].note
     before = cache.encoded
     assert measure_robustness(run, ["blur", "typographic"], clean) == found
-    assert cache.encoded == before  # changed pictures' vectors are kept too
+    assert cache.encoded == before  # changed images' vectors are kept too
     cache.close()
 
 

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from tests import models
 from tests.conftest import Run
 from tests.hub_cache import environment_of, put
-from tests.pictures import PHOTOS, ROOT, cat
+from tests.images import PHOTOS, ROOT, cat
 from zeroshot import load_encoder
 from zeroshot.encoders import openclip_api
 from zeroshot.encoders.registry import TINY_DIRECTORY

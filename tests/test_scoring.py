@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from tests.pictures import cat, seven_photos
+from tests.images import cat, seven_photos
 from zeroshot import Gallery, Label, LabelSet, ZeroShotClassifier
 from zeroshot.encoders import FloatArray
 from zeroshot.errors import LabelError, OptionError

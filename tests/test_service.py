@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import Run, running_server
-from tests.pictures import BAD, CATS, ODD, PHOTOS
+from tests.images import BAD, CATS, ODD, PHOTOS
 
 CAT = (PHOTOS / "cat.jpg").read_bytes()
 CAT_BASE64 = base64.b64encode(CAT).decode()
@@ -60,7 +60,7 @@ def test_label_objects_label_sets_and_templates_are_taken(client: httpx.Client) 
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_pictures_are_problems(client: httpx.Client, name: str) -> None:
+def test_bad_images_are_problems(client: httpx.Client, name: str) -> None:
     make, kind = BAD[name]
     status = 413 if kind == "image-too-large" else 422
     problem_of(client.post("/v1/classify", files={"image": make()}, data={"labels": TWO}), status, kind)
@@ -70,7 +70,7 @@ def test_bad_pictures_are_problems(client: httpx.Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CATS, *ODD])
-def test_odd_pictures_are_classified(client: httpx.Client, name: str) -> None:
+def test_odd_images_are_classified(client: httpx.Client, name: str) -> None:
     answer = client.post("/v1/classify", files={"image": {**CATS, **ODD}[name]()}, data={"labels": TWO})
     assert answer.status_code == 200, answer.text
     if name in CATS:
@@ -123,8 +123,8 @@ def test_malformed_json_is_a_problem(client: httpx.Client, body: str | bytes) ->
     problem_of(client.post("/v1/classify", content=body, headers=headers), 400, "invalid-json")
 
 
-def test_of_two_bad_pictures_one_is_the_answer_and_none_is_left_behind(tmp_path: Path) -> None:
-    unreadable = {"type": "base64", "value": base64.b64encode(b"no picture").decode()}
+def test_of_two_bad_images_one_is_the_answer_and_none_is_left_behind(tmp_path: Path) -> None:
+    unreadable = {"type": "base64", "value": base64.b64encode(b"no image").decode()}
     body = {"image": [unreadable, {"type": "base64", "value": "no base64!"}]}
     with running_server(tmp_path) as url:
         for _ in range(5):
@@ -138,7 +138,7 @@ def test_other_content_types_are_refused(client: httpx.Client, content_type: str
     problem_of(answer, 415, "unsupported-content-type")
 
 
-def test_a_picture_may_be_the_body_with_its_options_in_the_query(client: httpx.Client) -> None:
+def test_an_image_may_be_the_body_with_its_options_in_the_query(client: httpx.Client) -> None:
     for content_type in ("image/jpeg", "application/octet-stream", "image/x-whatever"):
         answer = client.post(
             "/v1/classify",
@@ -162,7 +162,7 @@ def test_a_picture_may_be_the_body_with_its_options_in_the_query(client: httpx.C
         assert problem_of(refused, 422, "invalid-request")["field"] == field
 
 
-def test_several_pictures_are_answered_each_by_itself(client: httpx.Client) -> None:
+def test_several_images_are_answered_each_by_itself(client: httpx.Client) -> None:
     broken = base64.b64encode(BAD["truncated JPEG"][0]()).decode()
     asked = {"images": [CAT_BASE64, broken, "***", CAT_BASE64], "labels": TWO, "top_k": 1}
     results = client.post("/v1/classify", json=asked).json()["results"]
@@ -175,7 +175,7 @@ def test_several_pictures_are_answered_each_by_itself(client: httpx.Client) -> N
         problem_of(client.post("/v1/classify", json={"labels": TWO, **body}), 422, "invalid-request")
 
 
-def test_forms_without_a_picture_or_broken_are_problems(client: httpx.Client) -> None:
+def test_forms_without_an_image_or_broken_are_problems(client: httpx.Client) -> None:
     problem_of(client.post("/v1/classify", files={"photo": CAT}, data={"labels": TWO}), 422, "invalid-request")
     headers = {"content-type": "multipart/form-data"}
     problem_of(client.post("/v1/classify", content=b"x", headers=headers), 400, "invalid-form")

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.conftest import Run, running_server, served
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.test_batching import eventually
 from tests.test_service import problem_of
 from zeroshot import Encoder, ImageLimits, ZeroShotClassifier
@@ -134,7 +134,7 @@ def test_logs_say_who_and_what_but_no_key_label_or_pixel(guarded: tuple[str, Pat
     lines = [json.loads(line) for line in log.splitlines()]
     mine = next(line for line in lines if line["request_id"] == "my-request-1")
     assert (mine["level"], mine["message"], mine["status"]) == ("INFO", "POST /v1/classify", 200)
-    assert (mine["caller"], mine["pictures"]) == ("alice", 1)
+    assert (mine["caller"], mine["images"]) == ("alice", 1)
     assert {"decode_ms", "encode_ms", "queue_ms", "rank_ms", "ms", "time"} <= set(mine)
     for secret in (ALICE, BOB, hash_key(ALICE), secret_label, "hidden", ASKED["image"][:40]):
         assert secret not in log
@@ -192,7 +192,7 @@ def test_what_cannot_be_served_is_said_at_once(run: Run) -> None:
 
 @pytest.fixture(scope="module")
 def small(classifier: ZeroShotClassifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with room for four pictures, a megabyte, and half a second."""
+    """A server with room for four images, a megabyte, and half a second."""
     options = ServiceConfig(max_in_flight=4, max_images_per_request=4, max_bytes_in_flight=2**20, request_timeout_s=1.0)
     with served(create_app(classifier, tmp_path_factory.mktemp("small"), options)) as url:
         yield url
@@ -273,10 +273,10 @@ def test_who_leaves_frees_the_place(classifier: ZeroShotClassifier, tmp_path: Pa
         eventually(lambda: pipeline.in_flight == 0)
 
 
-def test_pictures_are_fetched_where_that_is_allowed(
+def test_images_are_fetched_where_that_is_allowed(
     client: httpx.Client, classifier: ZeroShotClassifier, tmp_path: Path
 ) -> None:
-    url = "https://pictures.example/cat.jpg"
+    url = "https://images.example/cat.jpg"
     problem_of(client.post("/v1/classify", json={**ASKED, "image": url}), 422, "image-source-refused")
 
     class Fetched(Downloader):

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import environment, running_server, served, wait_until_ready
-from tests.pictures import BAD, CATS, ODD, PHOTOS, cat, encode, png_header
+from tests.images import BAD, CATS, ODD, PHOTOS, cat, encode, png_header
 from tests.test_batching import eventually
 from zeroshot import ZeroShotClassifier
 from zeroshot.service import ServiceConfig, create_app
@@ -124,7 +124,7 @@ def test_fifty_times_told_to_stop_under_load_it_loses_no_request(tmp_path: Path)
 
 
 def hostile() -> Iterator[tuple[str, bytes]]:
-    """Odd and damaged pictures: every mode and format, whole, cut at every kilobyte, with flipped bits, wrong heads."""
+    """Odd and damaged images: every mode and format, whole, cut at every kilobyte, with flipped bits, wrong heads."""
     chance = random.Random(5)  # noqa: S311
     yield from ((name, make()) for name, make in {**CATS, **ODD}.items())
     yield from ((name, make()) for name, (make, _) in BAD.items())
@@ -154,14 +154,14 @@ def hostile() -> Iterator[tuple[str, bytes]]:
             try:
                 image.save(buffer, form)
             except (OSError, ValueError, KeyError):
-                continue  # no such picture can be made
+                continue  # no such image can be made
             yield f"{mode} as {form}", buffer.getvalue()
     yield "zeros", bytes(5000)
     yield "noise", chance.randbytes(5000)
 
 
 @pytest.mark.slow
-def test_no_picture_brings_the_server_down(tmp_path: Path) -> None:
+def test_no_image_brings_the_server_down(tmp_path: Path) -> None:
     count = 0
     with running_server(tmp_path) as url, httpx.Client(base_url=url, timeout=5) as http:
         for name, content in hostile():

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Run, running_server
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.vectors import unit
 from zeroshot import Encoder
 from zeroshot.gallery import Gallery, Query
@@ -117,7 +117,7 @@ def test_one_query_finds_the_same_in_python_to_the_last_bit(
     assert [(hit["id"], hit["similarity"]) for hit in hits[0]] == [(hit.item.id, hit.similarity) for hit in found]
 
 
-def test_a_picture_alone_is_searched_with_a_form(http: httpx.Client, path: str) -> None:
+def test_an_image_alone_is_searched_with_a_form(http: httpx.Client, path: str) -> None:
     with (PHOTOS / "coffee.jpg").open("rb") as file:
         answer = http.post(f"{path}/search", files={"image": file}, data={"top_k": "1", "where": '{"letters": 6}'})
     assert [hit["id"] for hit in answer.json()["hits"]] == ["coffee"]
@@ -159,7 +159,7 @@ def test_lines_are_stored_one_by_one(http: httpx.Client, path: str) -> None:
         "", "invalid-option", "invalid-request", "",
     ]  # fmt: skip
     assert [result["status"] for result in results] == ["stored" if not one else "refused" for one in problems]
-    assert len(results[-1]["id"]) == 64  # the picture's own sha256
+    assert len(results[-1]["id"]) == 64  # the image's own sha256
     assert http.get(path).json()["count"] == 9
     assert {"again", "cat"} <= set(http.get(f"{path}/duplicates").json()["groups"][0])
     replaced = http.post(
@@ -214,7 +214,7 @@ BAD: dict[str, tuple[str, str, object, int, str | None]] = {
     "blank query": ("POST", "{}/search", {"queries": [{"text": " "}]}, 422, "query"),
     "two in one": ("POST", "{}/search", {"queries": [{"text": "a", "id": "cat"}]}, 422, "query"),
     "unknown id": ("POST", "{}/search", {"queries": [{"id": "nothing"}]}, 404, None),
-    "bad picture": ("POST", "{}/search", {"queries": [{"image": "!!"}]}, 422, "image"),
+    "bad image": ("POST", "{}/search", {"queries": [{"image": "!!"}]}, 422, "image"),
     "short vector": ("POST", "{}/search", {"queries": [{"vector": [1, 2]}]}, 422, "vector"),
     "top_k": ("POST", "{}/search", {"queries": [{"text": "a"}], "top_k": 0}, 422, "top_k"),
     "filter": ("POST", "{}/search", {"queries": [{"text": "a"}], "where": {"a": {"like": 1}}}, 422, "where"),

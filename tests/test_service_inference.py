@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 import zeroshot.service
 from tests.conftest import served
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.test_batching import eventually
 from tests.test_service import problem_of
 from zeroshot import AsyncClient, Client, Encoder, Gallery, ZeroShotClassifier

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.conftest import served
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import ZeroShotClassifier
 from zeroshot.service import create_app
 
@@ -30,7 +30,7 @@ REQUESTS: dict[str, tuple[str, object, str, int]] = {
     "one of them bad": ("/v1/classify", {"images": [CAT_BASE64, BAD_BASE64], "labels": TWO}, JSON, 200),
     "bad": ("/v1/classify", {"image": BAD_BASE64, "labels": TWO}, JSON, 422),
     "no labels": ("/v1/classify", {"image": CAT_BASE64, "labels": []}, JSON, 422),
-    "the picture as the body": ("/v1/classify?labels=cat&labels=dog", CAT, "image/jpeg", 200),
+    "the image as the body": ("/v1/classify?labels=cat&labels=dog", CAT, "image/jpeg", 200),
     "a form": ("/v1/classify", FORM, "multipart/form-data; boundary=edge", 200),
     "a vector": ("/v1/embeddings", {"model": "tiny", "input": [CAT_BASE64], "modality": "image"}, JSON, 200),
     "a stream": (

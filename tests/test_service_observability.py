@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import served
-from tests.pictures import PHOTOS, ROOT
+from tests.images import PHOTOS, ROOT
 from tests.test_batching import eventually
 from tests.test_service import problem_of
 from zeroshot import Encoder, ZeroShotClassifier
@@ -52,7 +52,7 @@ def test_metrics_count_what_happened(tiny: Encoder, tmp_path: Path) -> None:
     assert after[*classify, "422"] == 1
     assert after["zeroshot_requests_total", "GET", "none", "404"] == 1
     assert after["zeroshot_request_seconds_count", "/v1/classify"] == 5
-    assert after["zeroshot_pictures_total",] - before["zeroshot_pictures_total",] == 7
+    assert after["zeroshot_images_total",] - before["zeroshot_images_total",] == 7
     assert after["zeroshot_stage_seconds_count", "queue"] - before["zeroshot_stage_seconds_count", "queue"] == 7
     assert after["zeroshot_stage_seconds_count", "decode"] == 4
     assert after["zeroshot_stage_seconds_count", "rank"] == 4

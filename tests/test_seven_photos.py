@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Run
-from tests.pictures import LABELS
+from tests.images import LABELS
 from zeroshot import ZeroShotClassifier
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot import Encoder
 from zeroshot.encoders.streaming import encode_one, encode_stream
 from zeroshot.errors import ImageError, ImageNotFound
@@ -19,7 +19,7 @@ from zeroshot.images import Preprocessing
 CAT, COFFEE = PHOTOS / "cat.jpg", PHOTOS / "coffee.jpg"
 
 
-def test_order_is_kept_and_a_bad_picture_harms_no_other(tiny: Encoder) -> None:
+def test_order_is_kept_and_a_bad_image_harms_no_other(tiny: Encoder) -> None:
     sources = [CAT, Path("none.jpg"), COFFEE, ImageNotFound("known to be missing"), b"nonsense", CAT]
     outcomes = list(encode_stream(tiny, sources, batch_size=2))
     assert [source for source, _ in outcomes] == sources
@@ -54,7 +54,7 @@ class Slow:
         raise NotImplementedError
 
 
-def test_pictures_are_decoded_while_the_encoder_works() -> None:
+def test_images_are_decoded_while_the_encoder_works() -> None:
     encoder = Slow()
     reads: list[float] = []
 

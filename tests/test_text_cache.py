@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import Run, environment
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from tests.test_classifier import Counting
 from zeroshot import Encoder, ZeroShotClassifier
 from zeroshot.encoders import TextCache

@@ -1,4 +1,4 @@
-"""Vectors with the shape of real ones, for galleries too large for pictures in a test."""
+"""Vectors with the shape of real ones, for galleries too large for images in a test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def unit(seed: int, dim: int = 640) -> np.ndarray:
 
 
 def clustered(count: int, dim: int, seed: int = 0, clusters: int = 40) -> np.ndarray:
-    """Unit rows around some centres, as pictures of some kinds are."""
+    """Unit rows around some centres, as images of some kinds are."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(clusters, dim))
     rows = centres[random.integers(clusters, size=count)] + 0.7 * random.normal(size=(count, dim))

@@ -1,4 +1,4 @@
-"""Zero-shot image classification: pictures ranked under labels given as text, with no training."""
+"""Zero-shot image classification: images ranked under labels given as text, with no training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero-shot classification: rank classes, given as text, by their similarity to a picture.
+"""Zero-shot classification: rank classes, given as text, by their similarity to an image.
 
 matrix = class_matrix(labels)                           # (k, dim): prompts, the text tower, their means
 vectors = encode(images)                                # (n, dim): the image tower
@@ -30,7 +30,7 @@ SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
 
 class ZeroShotClassifier:
-    """Classify pictures under labels made up on the spot; no training.
+    """Classify images under labels made up on the spot; no training.
 
     Safe to call from several threads at once. The class matrix of a label list is computed once and kept.
 
@@ -44,7 +44,7 @@ class ZeroShotClassifier:
         Templates used where a call gives none. None takes what suits the encoder: bare names where it recommends
         them, else the label set's own templates, else the set it recommends.
     limits : ImageLimits or None
-        Limits on each picture.
+        Limits on each image.
     cache : TextCache or None
         Keeps embedded labels between processes.
 
@@ -106,12 +106,12 @@ class ZeroShotClassifier:
         threshold: float | None = None,
         temperature: float | None = None,
     ) -> Classification | list[Classification]:
-        """Rank the labels for one picture or for each of a list.
+        """Rank the labels for one image or for each of a list.
 
         Parameters
         ----------
         images : ImageSource, or list or tuple of ImageSource
-            One picture (path, bytes, PIL image, array, ...), or several.
+            One image (path, bytes, PIL image, array, ...), or several.
         labels : sequence of str or Label, LabelSet, or None
             The classes; the constructor's when None.
         templates : str, Path, sequence of str, TemplateSet, or None
@@ -128,12 +128,12 @@ class ZeroShotClassifier:
         Returns
         -------
         Classification or list of Classification
-            One for one picture, a list for a list.
+            One for one image, a list for a list.
 
         Raises
         ------
         ImageError
-            If a picture cannot be used (``classify_stream`` goes on with the rest).
+            If an image cannot be used (``classify_stream`` goes on with the rest).
         LabelError
             If the labels cannot be used.
         TemplateError
@@ -165,12 +165,12 @@ class ZeroShotClassifier:
         temperature: float | None = None,
         batch_size: int = 16,
     ) -> Iterator[tuple[SourceT, Classification | ImageError]]:
-        """Rank the labels for any number of pictures, in fixed memory; decoding and encoding overlap.
+        """Rank the labels for any number of images, in fixed memory; decoding and encoding overlap.
 
         Parameters
         ----------
         sources : iterable of ImageSource or ImageError
-            Read lazily. An error stands for a picture already known to be missing, and comes back in its place.
+            Read lazily. An error stands for an image already known to be missing, and comes back in its place.
         labels : sequence of str or Label, LabelSet, or None
             The classes; the constructor's when None.
         templates : str, Path, sequence of str, TemplateSet, or None
@@ -184,17 +184,17 @@ class ZeroShotClassifier:
         temperature : float or None
             See ``classify``.
         batch_size : int
-            Pictures encoded at once.
+            Images encoded at once.
 
         Returns
         -------
         iterator of (ImageSource, Classification or ImageError)
-            In order. A picture that cannot be used comes with its error, and the rest go on.
+            In order. An image that cannot be used comes with its error, and the rest go on.
 
         Raises
         ------
         LabelError
-            If the labels cannot be used; at once, before any picture is read.
+            If the labels cannot be used; at once, before any image is read.
         TemplateError
             If a template cannot be used.
         OptionError
@@ -354,7 +354,7 @@ class ZeroShotClassifier:
     def _ranker(
         self, labels: Labels | None, templates: Templates | None, top_k: int | None, options: ScoringOptions
     ) -> Callable[[FloatArray], Classification]:
-        """Check the options and embed the labels, once; what comes back ranks one picture's vector."""
+        """Check the options and embed the labels, once; what comes back ranks one image's vector."""
         if top_k is not None and top_k < 1:
             raise OptionError(f"top_k={top_k} is below 1.", "Use 1 or more, or leave it out for all.", field="top_k")
         scorer = self.scorer(labels, templates=templates, options=options)

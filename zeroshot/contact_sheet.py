@@ -1,4 +1,4 @@
-"""Contact sheets: pictures with captions in one HTML file that needs nothing else."""
+"""Contact sheets: images with captions in one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zeroshot.images import ImageLimits, ImageSource
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture on a sheet."""
+    """One image on a sheet."""
 
     source: ImageSource | None
     heading: str
@@ -23,7 +23,7 @@ class Entry:
 def contact_sheet(
     title: str, sections: Sequence[tuple[str, Sequence[Entry]]], limits: ImageLimits | None = None
 ) -> str:
-    """Lay pictures out as a page."""
+    """Lay images out as a page."""
     parts = []
     for heading, entries in sections:
         above = f"<h2>{html.escape(heading)}</h2>\n" if heading else ""

@@ -5,10 +5,10 @@
     ZeroshotError
     ├── MissingDependency           a package that this needs is not installed
     ├── InputError                  something the caller gave
-    │   ├── ImageError              one picture
+    │   ├── ImageError              one image
     │   │   └── ImageNotFound, ImageUnreadable, ImageTooLarge, ImageSourceRefused
     │   ├── LabelError, TemplateError
-    │   ├── LearningError           labelled pictures that nothing can be learnt from
+    │   ├── LearningError           labelled images that nothing can be learnt from
     │   ├── DatasetError            a dataset that cannot be evaluated
     │   ├── OptionError             a number or choice out of range
     │   ├── OutputExists            a file that would be written exists
@@ -75,25 +75,25 @@ class InputError(ZeroshotError):
 
 
 class ImageError(InputError):
-    """One picture cannot be used; others are unharmed."""
+    """One image cannot be used; others are unharmed."""
 
     type = "invalid-image"
 
 
 class ImageNotFound(ImageError):
-    """The path names nothing, or a folder holds no pictures."""
+    """The path names nothing, or a folder holds no images."""
 
     type = "image-not-found"
 
 
 class ImageUnreadable(ImageError):
-    """The bytes are not a whole picture in an accepted format."""
+    """The bytes are not a whole image in an accepted format."""
 
     type = "image-unreadable"
 
 
 class ImageTooLarge(ImageError):
-    """The picture is over a limit on bytes, pixels or sides."""
+    """The image is over a limit on bytes, pixels or sides."""
 
     type = "image-too-large"
 
@@ -129,7 +129,7 @@ class OutputExists(InputError):
 
 
 class LearningError(InputError):
-    """Nothing can be learnt from the labelled pictures given."""
+    """Nothing can be learnt from the labelled images given."""
 
     type = "invalid-examples"
 

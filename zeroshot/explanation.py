@@ -1,4 +1,4 @@
-"""Why an answer is what it is: which prompts are nearest, what comes next, and where in the picture it is seen."""
+"""Why an answer is what it is: which prompts are nearest, what comes next, and where in the image it is seen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOT = np.array([220, 30, 30], dtype=np.float32)
 
 @dataclass(frozen=True)
 class PromptMatch:
-    """One text of a label, and how near the picture is to it."""
+    """One text of a label, and how near the image is to it."""
 
     prompt: str
     similarity: float
@@ -44,27 +44,27 @@ class LabelReasons:
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """How much hiding each part of a picture takes from an answer."""
+    """How much hiding each part of an image takes from an answer."""
 
     label: str
     drops: FloatArray
-    picture: Image.Image
+    image: Image.Image
 
     def overlay(self) -> Image.Image:
-        """Lay the map over the picture."""
+        """Lay the map over the image."""
         heat = np.maximum(self.drops, 0.0)
         heat /= max(float(heat.max()), 1e-6)
-        size = self.picture.size
+        size = self.image.size
         shares = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC))[..., None].clip(0, 1)
-        grey = np.asarray(self.picture.convert("L"), dtype=np.float32)[..., None]
+        grey = np.asarray(self.image.convert("L"), dtype=np.float32)[..., None]
         dimmed = 0.4 * grey + 0.6 * 200
-        mixed = dimmed + shares * (np.asarray(self.picture, dtype=np.float32) - dimmed)
+        mixed = dimmed + shares * (np.asarray(self.image, dtype=np.float32) - dimmed)
         return Image.fromarray((mixed + 0.35 * shares * (_HOT - mixed)).clip(0, 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one picture got its answer.
+    """Why one image got its answer.
 
     Parameters
     ----------
@@ -99,14 +99,14 @@ def explain(
     temperature: float | None = None,
     heat_map: bool = False,
 ) -> Explanation:
-    """Classify a picture and say why.
+    """Classify an image and say why.
 
     Parameters
     ----------
     classifier : ZeroShotClassifier
         Answers.
     image : ImageSource
-        One picture.
+        One image.
     labels : sequence of str or Label, LabelSet, or None
         The classes; the classifier's own when None.
     templates : str, Path, sequence of str, TemplateSet, or None
@@ -120,7 +120,7 @@ def explain(
     temperature : float or None
         Divides the logits.
     heat_map : bool
-        Whether to hide the picture's parts one after the other and see what that takes from the first chosen label
+        Whether to hide the image's parts one after the other and see what that takes from the first chosen label
         (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014): 196 more encodings.
 
     Returns
@@ -131,7 +131,7 @@ def explain(
     Raises
     ------
     InputError
-        If the picture, the labels or an option cannot be used.
+        If the image, the labels or an option cannot be used.
 
     Examples
     --------
@@ -201,7 +201,7 @@ class _Reasons:
 
 
 def _heat_map(classifier: ZeroShotClassifier, scorer: Scorer, row: int, pixels: FloatArray) -> HeatMap:
-    """Hide three by three cells around each cell in turn, behind the picture's mean colour."""
+    """Hide three by three cells around each cell in turn, behind the image's mean colour."""
     height, width = pixels.shape[1:]
     edges = [np.linspace(0, side, _CELLS + 1).round().astype(int) for side in (height, width)]
     colour = pixels.mean(axis=(1, 2), keepdims=True)
@@ -216,8 +216,8 @@ def _heat_map(classifier: ZeroShotClassifier, scorer: Scorer, row: int, pixels: 
         odds[y] = usual - _log_odds(scorer, classifier.encoder.encode_pixels(hidden), row)
     preprocessing = classifier.encoder.preprocessing
     levels = np.moveaxis(pixels, 0, -1) * np.array(preprocessing.std) + np.array(preprocessing.mean)
-    picture = Image.fromarray((levels * 255).round().clip(0, 255).astype(np.uint8))
-    return HeatMap(scorer.names[row], odds, picture)
+    image = Image.fromarray((levels * 255).round().clip(0, 255).astype(np.uint8))
+    return HeatMap(scorer.names[row], odds, image)
 
 
 def _log_odds(scorer: Scorer, vectors: FloatArray, row: int) -> np.ndarray:

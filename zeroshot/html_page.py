@@ -74,7 +74,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, bars: int | Non
 
 def figure(source: ImageSource | None, limits: ImageLimits | None, caption: str, *, alt: str, link: str | None) -> str:
     """Show an image, or say why it cannot be shown, above a caption in HTML."""
-    shown = '<span class="none">no picture</span>'
+    shown = '<span class="none">no image</span>'
     if source is not None:
         try:
             shown = f'<img alt="{html.escape(alt)}" src="{_thumbnail(source, limits)}">'

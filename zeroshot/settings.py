@@ -39,16 +39,16 @@ class Settings(BaseSettings):
     device: str = Field("auto", min_length=1, description="Device of open_clip models: auto, cpu, cuda, cuda:1, mps.")
     precision: str = Field("auto", description="Precision of open_clip models: auto, fp32, fp16, bf16.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of an encoder; 0 is every core.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Pictures or texts encoded at once.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Images or texts encoded at once.")
     text_cache_bytes: int = Field(
         2**30, ge=0, description="Most text embeddings kept in the home folder, in bytes; 0 is none."
     )
-    max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest encoded picture read, in bytes.")
-    max_image_pixels: int = Field(89_478_485, ge=1, description="Most pixels of a picture, checked before decoding.")
+    max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest encoded image read, in bytes.")
+    max_image_pixels: int = Field(89_478_485, ge=1, description="Most pixels of an image, checked before decoding.")
     max_image_side: int = Field(
-        30_000, ge=1, description="Longest side of a picture in pixels, checked before decoding."
+        30_000, ge=1, description="Longest side of an image in pixels, checked before decoding."
     )
-    allow_urls: bool = Field(False, description="Let Python and the command line fetch http(s) pictures.")
+    allow_urls: bool = Field(False, description="Let Python and the command line fetch http(s) images.")
     host: str = Field("127.0.0.1", min_length=1, description="Address the server binds.")
     port: int = Field(8000, ge=0, le=65535, description="Port the server binds; 0 picks a free one.")
     api_keys: Listed = Field(
@@ -65,15 +65,15 @@ class Settings(BaseSettings):
         0, ge=0, description="Requests a minute of each API key, or without keys of each address; 0 is no limit."
     )
     url_hosts: Listed = Field(
-        (), description="Hosts the server fetches pictures from, with commas: images.example.com, *.example.com, *."
+        (), description="Hosts the server fetches images from, with commas: images.example.com, *.example.com, *."
     )
-    url_timeout_s: float = Field(10.0, gt=0, le=300, description="Most seconds to fetch a picture for a request.")
-    max_in_flight: int = Field(128, ge=1, le=100_000, description="Pictures the server works on; more are refused.")
-    max_images_per_request: int = Field(64, ge=1, le=10_000, description="Pictures in one request that is no stream.")
+    url_timeout_s: float = Field(10.0, gt=0, le=300, description="Most seconds to fetch an image for a request.")
+    max_in_flight: int = Field(128, ge=1, le=100_000, description="Images the server works on; more are refused.")
+    max_images_per_request: int = Field(64, ge=1, le=10_000, description="Images in one request that is no stream.")
     max_bytes_in_flight: int = Field(
         512 * 2**20, ge=2**20, description="Most bytes of all request bodies the server works on."
     )
-    decode_threads: int = Field(0, ge=0, le=1024, description="Pictures the server decodes at once; 0 is one per core.")
+    decode_threads: int = Field(0, ge=0, le=1024, description="Images the server decodes at once; 0 is one per core.")
     request_timeout_s: float = Field(30.0, gt=0, le=3600, description="Most seconds a request may take.")
     stall_timeout_s: float = Field(
         8.0, gt=0, le=3600, description="Seconds after which a running batch counts as stalled: not ready, then gone."

@@ -38,7 +38,7 @@ class Wrapped(torch.nn.Module):
         return torch.from_numpy(self.encoder.encode_texts([self.texts[int(one)] for one in numbers]))
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embed preprocessed pictures."""
+        """Embed preprocessed images."""
         return torch.from_numpy(self.encoder.encode_pixels(pixels.numpy()))
 
 

@@ -13,7 +13,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from tests.pictures import PHOTOS
+from tests.images import PHOTOS
 from zeroshot.encoders import openclip_api
 from zeroshot.encoders.checkpoints import resolve
 from zeroshot.encoders.openclip import preprocessing_of

@@ -14,7 +14,7 @@ import open_clip
 import torch
 from PIL import Image
 
-from tests.pictures import PHOTOS, cat
+from tests.images import PHOTOS, cat
 from zeroshot import load_encoder
 from zeroshot.encoders.export import export
 from zeroshot.errors import ModelWarning
@@ -63,7 +63,7 @@ def main(spec: str, directory: str | None) -> dict[str, Any]:
         == (quick and not (open_clip.get_model_config(name).get("quick_gelu") or False)),
     }
     if directory is not None:
-        export(encoder, directory, pictures=sorted(PHOTOS.glob("*.jpg"))[:2])
+        export(encoder, directory, images=sorted(PHOTOS.glob("*.jpg"))[:2])
         served = load_encoder(f"onnx:{directory}")
         result |= {
             "exported_preprocessing_is_equal": served.preprocessing == encoder.preprocessing,

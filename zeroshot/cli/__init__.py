@@ -1,6 +1,6 @@
 """The command line: each command does one thing and prints something that can be piped.
 
-Exit codes: 0 all went well; 1 some pictures could not be classified; 2 wrong usage, or nothing could be done.
+Exit codes: 0 all went well; 1 some images could not be classified; 2 wrong usage, or nothing could be done.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ def _root(
     ] = False,
     env_file: EnvFileOption = None,
 ) -> None:
-    """Zero-shot image classification: pictures ranked under labels given as text."""
+    """Zero-shot image classification: images ranked under labels given as text."""
     use_env_file(env_file)
 
 
 def main() -> None:
     """Run the program: arguments from ``sys.argv``, one line on stderr for an error, exit codes as above."""
-    warnings.filterwarnings("ignore", module="PIL")  # on damaged metadata, which is not the picture
+    warnings.filterwarnings("ignore", module="PIL")  # on damaged metadata, which is not the image
     warnings.filterwarnings("always", category=ZeroshotWarning)
     warnings.showwarning = _show_warning
     try:

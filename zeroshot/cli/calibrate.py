@@ -62,7 +62,7 @@ def calibrate(
     kept = store.update(
         label_set.partition("@")[0],
         lambda newest: newest.with_fitted(encoder.fingerprint, fitted, chosen.head_for(encoder.fingerprint)),
-        what=f"calibrated for {encoder.spec} on {fitted.pictures} pictures: {report.summary}",
+        what=f"calibrated for {encoder.spec} on {fitted.images} images: {report.summary}",
     )
     sys.stdout.write(f"{kept.name}@{kept.version}: {report.summary}, for {encoder.spec}\n")
 
@@ -73,7 +73,7 @@ def _show(report: CalibrationReport) -> None:
 
     old, new, out = report.before, report.after, sys.stdout.write
     if isinstance(old, Quality) and isinstance(new, Quality):
-        out(f"{old.pictures} pictures, accuracy {old.accuracy:.3f}   untuned   fitted\n")
+        out(f"{old.images} images, accuracy {old.accuracy:.3f}   untuned   fitted\n")
         out(f"ECE (calibration error)    {old.ece:14.3f} {new.ece:8.3f}    by chance alone {new.ece_floor:.3f}\n")
         out(f"NLL                        {old.nll:14.3f} {new.nll:8.3f}\n")
         out(f"Brier                      {old.brier:14.3f} {new.brier:8.3f}\n")
@@ -81,4 +81,4 @@ def _show(report: CalibrationReport) -> None:
         for what, found in (("untuned", old), ("fitted", new)):
             out(f"{what:7}  macro-F1 {found.macro_f1:.3f}  precision {found.precision:.3f}\n")
     else:
-        out("Too few pictures to measure what this changes.\n")
+        out("Too few images to measure what this changes.\n")

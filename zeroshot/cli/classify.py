@@ -1,4 +1,4 @@
-"""``zeroshot classify``: pictures and labels in, ranked labels out."""
+"""``zeroshot classify``: images and labels in, ranked labels out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from zeroshot.classifier import ZeroShotClassifier
-    from zeroshot.cli.inputs import Picture
+    from zeroshot.cli.inputs import ImageInput
     from zeroshot.errors import ImageError
     from zeroshot.explanation import Explanation
     from zeroshot.labels import LabelSet
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def classify(
     paths: Annotated[
-        list[str], typer.Argument(help="Pictures: files, folders, globs, URLs, or - for one on standard input.")
+        list[str], typer.Argument(help="Images: files, folders, globs, URLs, or - for one on standard input.")
     ],
     labels: options.LabelsOption = None,
     labels_file: options.LabelsFileOption = None,
@@ -38,7 +38,7 @@ def classify(
         bool, typer.Option("--explain", help="Say which prompts are nearest, what comes next, and by how much.")
     ] = False,
     heat_map: Annotated[
-        Path | None, typer.Option(help="A new PNG file, for one picture: where in it the answer is seen.")
+        Path | None, typer.Option(help="A new PNG file, for one image: where in it the answer is seen.")
     ] = None,
     top: options.TopKOption = 5,
     model: options.ModelOption = None,
@@ -47,11 +47,11 @@ def classify(
     threads: options.ThreadsOption = None,
     json_lines: options.JsonOption = False,
 ) -> None:
-    """Classify pictures under labels given as text.
+    """Classify images under labels given as text.
 
-    Exit code 0; 1 when some pictures could not be classified; 2 for wrong usage.
+    Exit code 0; 1 when some images could not be classified; 2 for wrong usage.
     """
-    from zeroshot.cli.inputs import build_classifier, choose_labels, find_pictures, limits_from
+    from zeroshot.cli.inputs import build_classifier, choose_labels, find_images, limits_from
     from zeroshot.cli.rendering import Renderer, progress, working
     from zeroshot.errors import OptionError
     from zeroshot.output import check_new_files
@@ -59,11 +59,11 @@ def classify(
 
     settings = load_settings()
     chosen = choose_labels(labels, labels_file, label_set, settings.home)
-    pictures = find_pictures(paths, limits_from(settings))
+    images = find_images(paths, limits_from(settings))
     if heat_map is not None:
         check_new_files([heat_map])
-        if len(pictures) != 1:
-            raise OptionError(f"A heat map is of one picture; {len(pictures)} were given.", "Name one image file.")
+        if len(images) != 1:
+            raise OptionError(f"A heat map is of one image; {len(images)} were given.", "Name one image file.")
     with working(f"loading {model or settings.model}"):
         classifier = build_classifier(settings, model=model, device=device, precision=precision, threads=threads)
     asked: dict[str, Any] = {
@@ -76,47 +76,47 @@ def classify(
     outcomes: Iterator[Classification | Explanation | ImageError]
     with working(f"embedding {len(chosen.labels):,} labels"):
         if explained or heat_map is not None:
-            outcomes = _explained(classifier, pictures, chosen, asked, heat_map)
+            outcomes = _explained(classifier, images, chosen, asked, heat_map)
         else:
-            sources = (picture.source for picture in pictures)
+            sources = (image.source for image in images)
             stream = classifier.classify_stream(sources, chosen, batch_size=settings.batch_size, **asked)
             outcomes = (outcome for _, outcome in stream)
     renderer = Renderer()
     failures = 0
-    with progress(len(pictures)) as advance:
-        for picture, outcome in zip(pictures, outcomes, strict=True):
+    with progress(len(images)) as advance:
+        for image, outcome in zip(images, outcomes, strict=True):
             failures += isinstance(outcome, Exception)
             if json_lines:
-                print_json(_record(picture.path, outcome, chosen, classifier.encoder.spec))
+                print_json(_record(image.path, outcome, chosen, classifier.encoder.spec))
             else:
-                renderer.show(picture.path, outcome)
+                renderer.show(image.path, outcome)
             advance()
     if failures:
-        if len(pictures) > 1 and not json_lines:
-            print(f"{failures} of {len(pictures)} pictures could not be classified.", file=sys.stderr)  # noqa: T201
+        if len(images) > 1 and not json_lines:
+            print(f"{failures} of {len(images)} images could not be classified.", file=sys.stderr)  # noqa: T201
         raise typer.Exit(1)
 
 
 def _explained(
     classifier: ZeroShotClassifier,
-    pictures: list[Picture],
+    images: list[ImageInput],
     chosen: LabelSet,
     asked: dict[str, Any],
     heat_map: Path | None,
 ) -> Iterator[Explanation | ImageError]:
-    """Explain one picture after the other; write the heat map, if there is to be one."""
+    """Explain one image after the other; write the heat map, if there is to be one."""
     import io
 
     from zeroshot.errors import ImageError
     from zeroshot.explanation import explain
     from zeroshot.output import write_new_files
 
-    for picture in pictures:
-        if isinstance(picture.source, ImageError):
-            yield picture.source
+    for image in images:
+        if isinstance(image.source, ImageError):
+            yield image.source
             continue
         try:
-            found = explain(classifier, picture.source, chosen, heat_map=heat_map is not None, **asked)
+            found = explain(classifier, image.source, chosen, heat_map=heat_map is not None, **asked)
         except ImageError as error:
             yield error
             continue

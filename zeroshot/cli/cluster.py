@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from zeroshot.images import ImageLimits
     from zeroshot.learning import ClusterReport
 
-_SHOWN = 8  # pictures of a cluster on the contact sheet
+_SHOWN = 8  # images of a cluster on the contact sheet
 _HEAD = """\
-# Clusters of {pictures:,} pictures. Edit the names; {sheet} shows what is in each.
+# Clusters of {images:,} images. Edit the names; {sheet} shows what is in each.
 # One name for two clusters makes them one label; an empty name leaves a cluster out. Then:
 #   zeroshot labels import {file}
 """
@@ -49,7 +49,7 @@ def cluster(
     Writes four files: OUT, whose names a person edits and 'zeroshot labels import' makes a label set of; beside it
     an HTML contact sheet, a CSV file of who is in which cluster, and the centroids (.npz).
     """
-    from zeroshot.cli.inputs import build_classifier, find_pictures
+    from zeroshot.cli.inputs import build_classifier, find_images
     from zeroshot.cli.rendering import progress, show_problems
     from zeroshot.labels import LabelSetStore, find_label_set
     from zeroshot.labels.exporting import check_yaml
@@ -62,10 +62,10 @@ def cluster(
     check_new_files([out, *beside.values()])
     words = find_label_set(vocabulary, LabelSetStore(settings.home))
     classifier = build_classifier(settings, model=model, device=device)
-    pictures = find_pictures(paths, classifier.limits)
-    with progress(len(pictures)) as advance:
+    images = find_images(paths, classifier.limits)
+    with progress(len(images)) as advance:
         _, report = find_clusters(
-            [picture.source for picture in pictures],
+            [image.source for image in images],
             words,
             classifier,
             count=count,
@@ -74,7 +74,7 @@ def cluster(
             on_progress=advance,
         )
     show_problems(report.problems)
-    files = [pictures[position].path for position in report.used]
+    files = [images[position].path for position in report.used]
     head = report.head.to_bytes()
     write_new_files(
         {
@@ -101,7 +101,7 @@ def _yaml(out: Path, files: Sequence[str], report: ClusterReport, digest: str) -
         ClusterEntry(
             id=number,
             name=report.names[number],
-            pictures=int((report.clusters.members == number).sum()),
+            images=int((report.clusters.members == number).sum()),
             suggestions=suggested,
             examples=[
                 os.path.relpath(files[row], folder) for row in report.clusters.typical(number, report.vectors, 3)
@@ -111,7 +111,7 @@ def _yaml(out: Path, files: Sequence[str], report: ClusterReport, digest: str) -
     ]
     vector_file = VectorFile(file=out.with_suffix(".npz").name, sha256=digest)
     form = ClusterFile(name=out.stem, clusters=entries, vectors=[vector_file])
-    head = _HEAD.format(pictures=len(files), sheet=out.with_suffix(".html").name, file=out.name)
+    head = _HEAD.format(images=len(files), sheet=out.with_suffix(".html").name, file=out.name)
     return head + to_yaml(form.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -141,5 +141,5 @@ def _sheet(title: str, files: Sequence[str], report: ClusterReport, limits: Imag
         ]
         count = int((report.clusters.members == number).sum())
         others = ", ".join(one for one in suggested if one != report.names[number])
-        sections.append((f"{number}: {report.names[number]}, {count:,} pictures (or: {others})", entries))
+        sections.append((f"{number}: {report.names[number]}, {count:,} images (or: {others})", entries))
     return contact_sheet(title, sections, limits)

@@ -29,7 +29,7 @@ def evaluate(
     robustness: Annotated[
         str | None,
         typer.Option(
-            help="Also on changed pictures: all, or some of noise, blur, jpeg, brightness, contrast, occlusion, "
+            help="Also on changed images: all, or some of noise, blur, jpeg, brightness, contrast, occlusion, "
             "typographic, adversarial, with commas."
         ),
     ] = None,
@@ -37,7 +37,7 @@ def evaluate(
         Path | None, typer.Option(help="A folder for report.html, .md, .json and predictions.csv.")
     ] = None,
     thumbnails: Annotated[
-        bool, typer.Option(help="Whether the report shows the most confident mistakes' pictures.")
+        bool, typer.Option(help="Whether the report shows the most confident mistakes' images.")
     ] = True,
     check_published: Annotated[
         bool,
@@ -52,7 +52,7 @@ def evaluate(
 ) -> None:
     """Measure accuracy, precision, recall, F1, calibration and more on a dataset.
 
-    The pictures' vectors are kept in ZEROSHOT_HOME: a second run under other labels or prompts encodes nothing, and one
+    The images' vectors are kept in ZEROSHOT_HOME: a second run under other labels or prompts encodes nothing, and one
     that was interrupted goes on where it was. What cannot be used is counted and listed.
     """
     from zeroshot.cli.inputs import build_classifier, limits_from, to_columns
@@ -130,7 +130,7 @@ def compare(
     for line in found.changed or ["nothing about the two runs"]:
         out(f"changed: {line}\n")
     before, after = found.accuracy
-    out(f"pictures {found.pictures:,}" + (
+    out(f"images {found.images:,}" + (
         f" in both ({found.only_first:,} only in the first, {found.only_second:,} only in the second)\n"
         if found.only_first or found.only_second else "\n"
     ))  # fmt: skip

@@ -45,7 +45,7 @@ def fit(
     One to twenty images per label are enough. A head that is no better than the text alone on images left out is not
     kept.
     """
-    from zeroshot.cli.inputs import build_classifier, find_pictures, open_data
+    from zeroshot.cli.inputs import build_classifier, find_images, open_data
     from zeroshot.cli.rendering import progress_over, show_problems
     from zeroshot.errors import OptionError
     from zeroshot.labels import LabelSetStore
@@ -64,13 +64,13 @@ def fit(
     chosen = store.get(label_set)
     opened = open_data(data, settings, split=split, root=root, download=download, columns=columns)
     classifier = build_classifier(settings, model=model, device=device)
-    others = [] if unlabelled is None else find_pictures([str(unlabelled)], classifier.limits)
+    others = [] if unlabelled is None else find_images([str(unlabelled)], classifier.limits)
     with progress_over(opened.count, limit, len(others)) as advance:
         _, report = fit_head(
             opened,
             chosen,
             classifier,
-            unlabelled=None if unlabelled is None else [picture.source for picture in others],
+            unlabelled=None if unlabelled is None else [image.source for image in others],
             partial=partial,
             limit=limit,
             on_progress=advance,
@@ -80,7 +80,7 @@ def fit(
     if pseudo_labels is not None and report.pseudo_labels is not None:
         paths = [others[position].path for position in report.unlabelled]
         write_new_files({pseudo_labels: _table(pseudo_labels.absolute().parent, paths, report).encode()})
-        sys.stdout.write(f"{pseudo_labels}: what the unlabelled pictures were taken for\n")
+        sys.stdout.write(f"{pseudo_labels}: what the unlabelled images were taken for\n")
     if not report.is_kept:
         sys.stdout.write(f"{chosen.name} stays as it is.\n")
         return
@@ -97,7 +97,7 @@ def _show(report: FitReport) -> None:
     if measured is not None:
         low, high = (100 * share for share in (measured.gain_low, measured.gain_high))
         sys.stdout.write(
-            f"{measured.pictures} pictures, each left out in turn   text alone   fitted\n"
+            f"{measured.images} images, each left out in turn   text alone   fitted\n"
             f"accuracy {measured.zero_shot:39.3f} {measured.accuracy:8.3f}\n"
             f"gain {100 * (measured.accuracy - measured.zero_shot):+.1f} points, "
             f"95 % between {low:+.1f} and {high:+.1f}\n"

@@ -1,4 +1,4 @@
-"""``zeroshot gallery``: what is done to a whole collection of pictures."""
+"""``zeroshot gallery``: what is done to a whole collection of images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from zeroshot.cli import options
 from zeroshot.cli.options import load_settings, print_json
 from zeroshot.errors import GalleryCorrupt
 
-gallery_app = typer.Typer(
-    no_args_is_help=True, help="Collections of pictures: describe, check, re-label, move, delete."
-)
+gallery_app = typer.Typer(no_args_is_help=True, help="Collections of images: describe, check, re-label, move, delete.")
 
 
 @gallery_app.command("list")
@@ -79,7 +77,7 @@ def verify(
         if found.repaired
         else "the index has every one of them"
     )
-    sys.stdout.write(f"{name}: {found.count:,} pictures, all sound; {state}; recall {found.recall:.3f}\n")
+    sys.stdout.write(f"{name}: {found.count:,} images, all sound; {state}; recall {found.recall:.3f}\n")
 
 
 @gallery_app.command()
@@ -90,7 +88,7 @@ def compact(
     ] = None,
     model: options.ModelOption = None,
 ) -> None:
-    """Reclaim the disk space of deleted pictures, and build the index of a large gallery anew."""
+    """Reclaim the disk space of deleted images, and build the index of a large gallery anew."""
     from zeroshot.cli.inputs import open_gallery
 
     with open_gallery(name, model) as gallery:
@@ -103,7 +101,7 @@ def compact(
 @gallery_app.command()
 def duplicates(
     name: options.GalleryArgument,
-    min_similarity: Annotated[float, typer.Option(help="How similar two pictures of a group are at least.")] = 0.95,
+    min_similarity: Annotated[float, typer.Option(help="How similar two images of a group are at least.")] = 0.95,
     model: options.ModelOption = None,
     json_lines: options.JsonOption = False,
 ) -> None:
@@ -132,7 +130,7 @@ def classify(
     model: options.ModelOption = None,
     json_lines: options.JsonOption = False,
 ) -> None:
-    """Re-label a whole gallery: how many pictures each label gets, from stored vectors alone."""
+    """Re-label a whole gallery: how many images each label gets, from stored vectors alone."""
     from zeroshot.cli.inputs import choose_labels, open_gallery
     from zeroshot.prompts import load_templates
 
@@ -167,14 +165,14 @@ def export_command(
 
     with open_gallery(name, model) as gallery, progress(len(gallery)) as advance:
         count = export_gallery(gallery, folder, on_progress=advance)
-    sys.stdout.write(f"{name}: {count:,} pictures written to {folder}\n")
+    sys.stdout.write(f"{name}: {count:,} images written to {folder}\n")
 
 
 @gallery_app.command("import")
 def import_command(
     name: options.GalleryArgument,
     folder: Annotated[Path, typer.Argument(help="What zeroshot gallery export or clip-retrieval inference wrote.")],
-    replace: Annotated[bool, typer.Option(help="Replace pictures whose ids are known.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace images whose ids are known.")] = False,
     model: options.ModelOption = None,
 ) -> None:
     """Add exported items and vectors to a gallery, made if there is none; the model must be the same."""
@@ -186,7 +184,7 @@ def import_command(
         with progress(count_rows(folder)) as advance:
             count = import_gallery(gallery, folder, replace=replace, on_progress=advance)
         gallery.wait_for_index()
-    sys.stdout.write(f"{name}: {count:,} pictures imported\n")
+    sys.stdout.write(f"{name}: {count:,} images imported\n")
 
 
 @gallery_app.command()
@@ -194,7 +192,7 @@ def delete(
     name: options.GalleryArgument,
     yes: options.YesOption = False,
 ) -> None:
-    """Delete a gallery; the pictures' files stay where they are."""
+    """Delete a gallery; the images' files stay where they are."""
     from zeroshot.gallery import delete_gallery, gallery_names
 
     home = load_settings().home

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as the user named it (``-`` is standard input), and its source, or why there is nothing to read."""
+class ImageInput:
+    """An image as the user named it (``-`` is standard input), and its source, or why there is nothing to read."""
 
     path: str
     source: ImageSource | ImageError
 
 
 def limits_from(settings: Settings) -> ImageLimits:
-    """Take the limits on pictures out of the settings."""
+    """Take the limits on images out of the settings."""
     return ImageLimits(
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
@@ -86,32 +86,32 @@ def open_data(
     )
 
 
-def find_pictures(words: Sequence[str], limits: ImageLimits) -> list[Picture]:
+def find_images(words: Sequence[str], limits: ImageLimits) -> list[ImageInput]:
     """Expand files, folders (recursively), globs, URLs and ``-``, in the order typed.
 
     What cannot be found is there with its error.
     """
-    return [picture for word in words for picture in _expand(word, limits)]
+    return [image for word in words for image in _expand(word, limits)]
 
 
-def _expand(word: str, limits: ImageLimits) -> Iterator[Picture]:
+def _expand(word: str, limits: ImageLimits) -> Iterator[ImageInput]:
     if word == "-":
-        yield Picture("-", sys.stdin.buffer.read(limits.max_bytes + 1))
+        yield ImageInput("-", sys.stdin.buffer.read(limits.max_bytes + 1))
     elif word.lower().startswith(("data:", "http://", "https://")):
-        yield Picture(word, word)
+        yield ImageInput(word, word)
     elif os.path.isdir(word):  # noqa: PTH112 (False, not an error, for names no file system takes)
-        files = [Picture(str(path), str(path)) for path in image_files(Path(word))]
-        nothing = ImageNotFound(
-            f"The folder {word} holds no pictures.", "Names such as .jpg, .png and .webp are taken."
-        )
-        yield from files or [Picture(word, nothing)]
+        files = [ImageInput(str(path), str(path)) for path in image_files(Path(word))]
+        nothing = ImageNotFound(f"The folder {word} holds no images.", "Names such as .jpg, .png and .webp are taken.")
+        yield from files or [ImageInput(word, nothing)]
     elif glob.has_magic(word) and not os.path.lexists(word):
         matches = [path for path in sorted(glob.glob(word, recursive=True)) if Path(path).is_file()]  # noqa: PTH207
         if not matches:
-            yield Picture(word, ImageNotFound(f"{word} matches no file.", "Give a pattern that matches image files."))
-        yield from (Picture(path, path) for path in matches)
+            yield ImageInput(
+                word, ImageNotFound(f"{word} matches no file.", "Give a pattern that matches image files.")
+            )
+        yield from (ImageInput(path, path) for path in matches)
     else:
-        yield Picture(word, word)
+        yield ImageInput(word, word)
 
 
 def choose_labels(labels: str | None, labels_file: Path | None, label_set: str | None, home: Path) -> LabelSet:

@@ -14,14 +14,14 @@ from zeroshot.cli.options import load_settings
 if TYPE_CHECKING:
     from zeroshot.evaluate.prompt_tuning import Tuned
 
-prompts_app = typer.Typer(no_args_is_help=True, help="Choose prompts by what they do on pictures.")
+prompts_app = typer.Typer(no_args_is_help=True, help="Choose prompts by what they do on images.")
 
 _CANDIDATES = "none,photo,simple,imagenet"
 
 
 @prompts_app.callback()
 def _root() -> None:
-    """Choose prompts by what they do on pictures."""
+    """Choose prompts by what they do on images."""
 
 
 @prompts_app.command()
@@ -92,7 +92,7 @@ def tune(
         embedded = embed_dataset(run, validation_fraction=validation_fraction, seed=seed, on_progress=advance)
     cache.close()
     if embedded.unusable:
-        print(f"{embedded.unusable:,} pictures could not be used", file=sys.stderr)  # noqa: T201
+        print(f"{embedded.unusable:,} images could not be used", file=sys.stderr)  # noqa: T201
     with working("choosing"):
         if target == "templates":
             tuned = tune_templates(run, embedded, texts, max_templates=max_templates)
@@ -114,8 +114,8 @@ def _show(tuned: Tuned) -> None:
             kept = "; ".join(label.descriptions) or f"templates ({tuned.baseline.name})"
             out(f"  {label.name}: {kept}\n")
     (before, after), (out_before, out_after) = gain.validation, gain.held_out
-    out(f"chosen on  {gain.pictures[0]:,} pictures: {before:.4f} -> {after:.4f}\n")
-    out(f"held out   {gain.pictures[1]:,} pictures: {out_before:.4f} -> {out_after:.4f}: ")
+    out(f"chosen on  {gain.images[0]:,} images: {before:.4f} -> {after:.4f}\n")
+    out(f"held out   {gain.images[1]:,} images: {out_before:.4f} -> {out_after:.4f}: ")
     out(
         f"{100 * (out_after - out_before):+.2f} points, 95 % between {100 * gain.low:+.2f} and {100 * gain.high:+.2f}\n"
     )

@@ -19,18 +19,18 @@ from zeroshot.scoring import Classification, Prediction
 _BAR_CELLS = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LABEL_CELLS = 32
-PROGRESS_FROM = 32  # pictures; fewer are done before a bar is worth drawing
+PROGRESS_FROM = 32  # images; fewer are done before a bar is worth drawing
 _SURE = 0.5  # below it no label has most of the probability, and the best is shown in yellow
 
 
 class Renderer:
-    """Print one picture's answer after the other."""
+    """Print one image's answer after the other."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
 
     def show(self, path: str, outcome: Classification | Explanation | ImageError) -> None:
-        """Print a picture's path and, below it, a bar per label, or why it could not be classified.
+        """Print an image's path and, below it, a bar per label, or why it could not be classified.
 
         An explanation is printed below the bars.
         """
@@ -69,7 +69,7 @@ class Renderer:
         nearest = ", ".join(f"{prompt.prompt!r} {prompt.similarity:+.3f}" for prompt in reasons.prompts)
         of = f" (of {reasons.prompt_count} prompts)" if reasons.prompt_count > len(reasons.prompts) else ""
         needed = f", {reasons.needed:.1%} needed" if reasons.needed else ""
-        learnt = "" if reasons.learnt is None else f"; labelled pictures add {reasons.learnt:+.2f} to its logit"
+        learnt = "" if reasons.learnt is None else f"; labelled images add {reasons.learnt:+.2f} to its logit"
         self.console.print(Text(f"  {what}: {reasons.label} {reasons.score:.1%}{needed}: {nearest}{of}{learnt}"))
 
     def _show_levels(self, outcome: Classification) -> None:
@@ -95,7 +95,7 @@ class Renderer:
 def progress(total: int | None) -> Iterator[Callable[..., object]]:
     """Draw a progress bar on standard error, if that is a terminal and there is enough to do; None is unknown.
 
-    What it gives is called once per picture done, or with the number of pictures done.
+    What it gives is called once per image done, or with the number of images done.
     """
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), _SpeedColumn(), TimeRemainingColumn())
@@ -135,10 +135,10 @@ def working(what: str) -> Iterator[None]:
 
 
 class _SpeedColumn(ProgressColumn):
-    """Pictures per second, once there is something to divide."""
+    """Images per second, once there is something to divide."""
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.0f} pictures/s")
+        return Text("" if task.speed is None else f"{task.speed:.0f} images/s")
 
 
 def _bar(share: float) -> str:

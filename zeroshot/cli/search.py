@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def index(
-    paths: Annotated[list[str], typer.Argument(help="Folders, files or globs of pictures.")],
+    paths: Annotated[list[str], typer.Argument(help="Folders, files or globs of images.")],
     name: options.GalleryOption,
     model: options.ModelOption = None,
-    prune: Annotated[bool, typer.Option(help="Remove pictures whose files are gone from the folders named.")] = False,
+    prune: Annotated[bool, typer.Option(help="Remove images whose files are gone from the folders named.")] = False,
 ) -> None:
-    """Put pictures into a gallery; only new and changed files are read.
+    """Put images into a gallery; only new and changed files are read.
 
-    Interrupt it whenever you like: what is done is kept, and the next call goes on. Exit code 1 when some pictures
+    Interrupt it whenever you like: what is done is kept, and the next call goes on. Exit code 1 when some images
     could not be read.
     """
-    from zeroshot.cli.inputs import find_pictures, limits_from, open_gallery
+    from zeroshot.cli.inputs import find_images, limits_from, open_gallery
     from zeroshot.cli.rendering import progress, show_problems
     from zeroshot.datasets import Problem
     from zeroshot.gallery.ingest import index_files
 
     settings = load_settings()
-    found = find_pictures(paths, limits_from(settings))
+    found = find_images(paths, limits_from(settings))
     files = [os.path.abspath(p.source) for p in found if isinstance(p.source, str)]  # noqa: PTH100 (links are kept)
     within = [os.path.abspath(path) for path in paths if Path(path).is_dir()]  # noqa: PTH100
     with open_gallery(name, model, create=True) as gallery:
@@ -45,14 +45,14 @@ def index(
                 batch_size=settings.batch_size,
             )  # fmt: skip
         if gallery.needs_index:
-            print(f"{name}: building the index of {len(gallery):,} pictures ...", file=sys.stderr)  # noqa: T201
+            print(f"{name}: building the index of {len(gallery):,} images ...", file=sys.stderr)  # noqa: T201
         gallery.wait_for_index()
         unreadable = report.unreadable + [(p.path, p.source) for p in found if isinstance(p.source, ImageError)]
         show_problems([Problem(path, str(error)) for path, error in unreadable])
         for path in report.missing if not prune else ():
             print(f"{path}: no longer there; --prune removes it from the gallery.", file=sys.stderr)  # noqa: T201
         sys.stdout.write(
-            f"{name}: {len(gallery):,} pictures ({report.added:,} added, {report.replaced:,} replaced, "
+            f"{name}: {len(gallery):,} images ({report.added:,} added, {report.replaced:,} replaced, "
             f"{report.unchanged:,} unchanged, {report.pruned:,} removed, {len(unreadable):,} unreadable)\n"
         )
     if unreadable:
@@ -62,8 +62,8 @@ def index(
 def search(
     text: Annotated[str | None, typer.Argument(help="A sentence: red sports car.")] = None,
     name: options.GalleryOption = "default",
-    image: Annotated[list[str] | None, typer.Option(help="A picture that the results should look like.")] = None,
-    id: Annotated[list[str] | None, typer.Option(help="A stored picture's id.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="An image that the results should look like.")] = None,
+    id: Annotated[list[str] | None, typer.Option(help="A stored image's id.")] = None,
     minus: Annotated[list[str] | None, typer.Option(help="A sentence to move away from.")] = None,
     plus: Annotated[
         list[str] | None, typer.Option(help="A further sentence; as every other, '2:snow' counts twice.")
@@ -71,13 +71,13 @@ def search(
     where: Annotated[str | None, typer.Option(help='A filter on metadata, in JSON: {"year": {"gte": 2020}}.')] = None,
     top: options.TopKOption = 10,
     min_similarity: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
-    exact: Annotated[bool, typer.Option(help="Compare with every picture, however many there are.")] = False,
-    open_html: Annotated[bool, typer.Option("--open", help="Show the pictures in the browser.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write the pictures into this HTML file.")] = None,
+    exact: Annotated[bool, typer.Option(help="Compare with every image, however many there are.")] = False,
+    open_html: Annotated[bool, typer.Option("--open", help="Show the images in the browser.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the images into this HTML file.")] = None,
     model: options.ModelOption = None,
     json_lines: options.JsonOption = False,
 ) -> None:
-    """Find pictures in a gallery by sentence, by picture, by example, or by a weighted sum of them.
+    """Find images in a gallery by sentence, by image, by example, or by a weighted sum of them.
 
     A weight stands before a colon: --plus "0.5:at night". Without one it is 1, and -1 for --minus.
     """

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 import httpx
 
 from zeroshot.client import calls
-from zeroshot.client.calls import Call, FloatArray, Labels, Options, Picture
+from zeroshot.client.calls import Call, FloatArray, ImageSource, Labels, Options
 from zeroshot.errors import ServerProblem
 from zeroshot.labels import Label, LabelSet
 from zeroshot.scoring import Classification
@@ -67,19 +67,24 @@ class AsyncClient:
 
     @overload
     async def classify(
-        self, images: list[Picture] | tuple[Picture, ...], labels: Labels = None, **options: Unpack[Options]
+        self, images: list[ImageSource] | tuple[ImageSource, ...], labels: Labels = None, **options: Unpack[Options]
     ) -> list[Classification | ServerProblem]: ...
     @overload
-    async def classify(self, images: Picture, labels: Labels = None, **options: Unpack[Options]) -> Classification: ...
     async def classify(
-        self, images: Picture | list[Picture] | tuple[Picture, ...], labels: Labels = None, **options: Unpack[Options]
+        self, images: ImageSource, labels: Labels = None, **options: Unpack[Options]
+    ) -> Classification: ...
+    async def classify(
+        self,
+        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
+        labels: Labels = None,
+        **options: Unpack[Options],
     ) -> Classification | list[Classification | ServerProblem]:
         """See ``Client.classify``."""
         return await self._send(calls.classify(images, labels, options))
 
     async def classify_stream(
-        self, images: Iterable[Picture], labels: Labels = None, **options: Unpack[Options]
-    ) -> AsyncIterator[tuple[Picture, Classification | ServerProblem]]:
+        self, images: Iterable[ImageSource], labels: Labels = None, **options: Unpack[Options]
+    ) -> AsyncIterator[tuple[ImageSource, Classification | ServerProblem]]:
         """See ``Client.classify_stream``."""
         for part, call in calls.classify_stream(images, labels, options):
             answers = await self._send(call)
@@ -90,7 +95,7 @@ class AsyncClient:
         """Embed texts as they are: (n, dim) float32 unit rows."""
         return await self._send(calls.embed(list(texts), "text", model or (await self.models())[0]["id"]))
 
-    async def embed_images(self, images: Sequence[Picture], *, model: str | None = None) -> FloatArray:
+    async def embed_images(self, images: Sequence[ImageSource], *, model: str | None = None) -> FloatArray:
         """Embed images: (n, dim) float32 unit rows."""
         inputs = [calls.encode(image) for image in images]
         return await self._send(calls.embed(inputs, "image", model or (await self.models())[0]["id"]))

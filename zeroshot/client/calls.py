@@ -27,8 +27,8 @@ from zeroshot.labels.files import dump_label
 from zeroshot.scoring import Classification, Prediction
 
 ResultT = TypeVar("ResultT")
-Picture = str | Path | bytes | Image.Image
-"""A path, a URL or data URI, a picture's bytes, or an open picture."""
+ImageSource = str | Path | bytes | Image.Image
+"""A path, a URL or data URI, an image's bytes, or an open image."""
 
 Labels = Sequence[str | Label] | LabelSet | None
 FloatArray = npt.NDArray[np.float32]
@@ -119,7 +119,7 @@ def problem_of(answer: httpx.Response) -> ServerProblem:
 
 
 def classify(
-    images: Picture | Sequence[Picture], labels: Labels, options: Options
+    images: ImageSource | Sequence[ImageSource], labels: Labels, options: Options
 ) -> Call[Classification | list[Classification | ServerProblem]]:
     """Ask about one image, or several."""
     asked = question(labels, options)
@@ -132,8 +132,8 @@ def classify(
 
 
 def classify_stream(
-    images: Iterable[Picture], labels: Labels, options: Options
-) -> Iterator[tuple[list[Picture], Call[list[Classification | ServerProblem]]]]:
+    images: Iterable[ImageSource], labels: Labels, options: Options
+) -> Iterator[tuple[list[ImageSource], Call[list[Classification | ServerProblem]]]]:
     """Ask about any number of images, some dozens at a time."""
     first, remaining = json.dumps(question(labels, options)), iter(images)
     while part := list(islice(remaining, CHUNK)):
@@ -225,7 +225,7 @@ def _new_version(method: str, path: str, body: Any = None) -> Call[int]:
     return Call(method, path, lambda answer: int(answer.json()["version"]), body, is_repeatable=False)
 
 
-def encode(image: Picture) -> str:
+def encode(image: ImageSource) -> str:
     """Put an image into JSON."""
     if isinstance(image, str) and (image[:5].lower() == "data:" or is_url(image)):
         return image

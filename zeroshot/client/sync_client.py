@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 import httpx
 
 from zeroshot.client import calls
-from zeroshot.client.calls import Call, FloatArray, Labels, Options, Picture
+from zeroshot.client.calls import Call, FloatArray, ImageSource, Labels, Options
 from zeroshot.errors import ServerProblem
 from zeroshot.labels import Label, LabelSet
 from zeroshot.scoring import Classification
@@ -67,18 +67,21 @@ class Client:
 
     @overload
     def classify(
-        self, images: list[Picture] | tuple[Picture, ...], labels: Labels = None, **options: Unpack[Options]
+        self, images: list[ImageSource] | tuple[ImageSource, ...], labels: Labels = None, **options: Unpack[Options]
     ) -> list[Classification | ServerProblem]: ...
     @overload
-    def classify(self, images: Picture, labels: Labels = None, **options: Unpack[Options]) -> Classification: ...
+    def classify(self, images: ImageSource, labels: Labels = None, **options: Unpack[Options]) -> Classification: ...
     def classify(
-        self, images: Picture | list[Picture] | tuple[Picture, ...], labels: Labels = None, **options: Unpack[Options]
+        self,
+        images: ImageSource | list[ImageSource] | tuple[ImageSource, ...],
+        labels: Labels = None,
+        **options: Unpack[Options],
     ) -> Classification | list[Classification | ServerProblem]:
         """Rank labels for one image, or for each of a list.
 
         Parameters
         ----------
-        images : Picture, or list or tuple of Picture
+        images : ImageSource, or list or tuple of ImageSource
             Paths, bytes, open images, data URIs, or URLs where the server fetches any.
         labels : sequence of str or Label, LabelSet, or None
             The classes; or give the option `label_set`.
@@ -103,13 +106,13 @@ class Client:
         return self._send(calls.classify(images, labels, options))
 
     def classify_stream(
-        self, images: Iterable[Picture], labels: Labels = None, **options: Unpack[Options]
-    ) -> Iterator[tuple[Picture, Classification | ServerProblem]]:
+        self, images: Iterable[ImageSource], labels: Labels = None, **options: Unpack[Options]
+    ) -> Iterator[tuple[ImageSource, Classification | ServerProblem]]:
         """Rank labels for any number of images, some dozens at a time, in fixed memory.
 
         Parameters
         ----------
-        images : iterable of Picture
+        images : iterable of ImageSource
             Read lazily.
         labels : sequence of str or Label, LabelSet, or None
             See ``classify``.
@@ -118,7 +121,7 @@ class Client:
 
         Yields
         ------
-        (Picture, Classification or ServerProblem)
+        (ImageSource, Classification or ServerProblem)
             In order; a bad image has its problem, and the rest go on.
         """
         for part, call in calls.classify_stream(images, labels, options):
@@ -129,7 +132,7 @@ class Client:
         """Embed texts as they are: (n, dim) float32 unit rows."""
         return self._send(calls.embed(list(texts), "text", model or self.models()[0]["id"]))
 
-    def embed_images(self, images: Sequence[Picture], *, model: str | None = None) -> FloatArray:
+    def embed_images(self, images: Sequence[ImageSource], *, model: str | None = None) -> FloatArray:
         """Embed images: (n, dim) float32 unit rows."""
         inputs = [calls.encode(image) for image in images]
         return self._send(calls.embed(inputs, "image", model or self.models()[0]["id"]))

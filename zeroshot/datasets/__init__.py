@@ -1,4 +1,4 @@
-"""Labelled pictures from wherever they are: folders, tables, shards, torchvision, Hugging Face, scikit-learn."""
+"""Labelled images from wherever they are: folders, tables, shards, torchvision, Hugging Face, scikit-learn."""
 
 from zeroshot.datasets.base import Dataset, Problem, Sample
 from zeroshot.datasets.open import dataset_names, open_dataset

@@ -1,4 +1,4 @@
-"""What a dataset is: pictures with their labels, one after the other, and what is wrong with it."""
+"""What a dataset is: images with their labels, one after the other, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zeroshot.prompts import TemplateSet
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture.
+    """One image.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Problem:
     Parameters
     ----------
     key : str
-        A picture, a shard, a class.
+        An image, a shard, a class.
     reason : str
         What is wrong with it.
     """
@@ -52,7 +52,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled pictures.
+    """Labelled images.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ class Dataset:
     origin : str
         Where it is, and which split.
     empty_classes : tuple of str
-        Classes of which there is no picture.
+        Classes of which there is no image.
     several : bool
-        Whether a picture may have several labels.
+        Whether an image may have several labels.
     captioned : bool
-        Whether pictures have captions; if so, there may be no classes.
+        Whether images have captions; if so, there may be no classes.
     wordings : mapping of str to str
         What is put into templates for a class, where that is not its name: folders are "traffic_light".
     """

@@ -14,7 +14,7 @@ from zeroshot.errors import DatasetError, quote
 from zeroshot.labels import load_label_set
 from zeroshot.optional import require
 
-SEPARATOR = "|"  # between several labels, or captions, of one picture
+SEPARATOR = "|"  # between several labels, or captions, of one image
 COLUMNS = ("file", "label", "group", "caption")
 _WNID = re.compile(r"n\d{8}")
 

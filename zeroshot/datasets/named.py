@@ -128,7 +128,7 @@ def _readable(name: object) -> str:
 
 
 def open_digits() -> Dataset:
-    """Open scikit-learn's digits: 1,797 pictures of 8 x 8 grey levels, written digits as they stand in the package."""
+    """Open scikit-learn's digits: 1,797 images of 8 x 8 grey levels, written digits as they stand in the package."""
     found = require("sklearn.datasets", "evaluate").load_digits()
     names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -162,12 +162,12 @@ def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] |
         ) from error
     kinds = {column: type(feature).__name__ for column, feature in found.features.items()}
     chosen = columns or {}
-    pictures = [name for name, kind in kinds.items() if kind == "Image" and chosen.get("file", name) == name]
+    images = [name for name, kind in kinds.items() if kind == "Image" and chosen.get("file", name) == name]
     labels = [name for name, kind in kinds.items() if kind == "ClassLabel" and chosen.get("label", name) == name]
-    if not pictures or not labels:
+    if not images or not labels:
         raise DatasetError(
             f"{name} has the columns {', '.join(f'{c} ({k})' for c, k in kinds.items())}.",
-            "It needs one of pictures and one of class labels.",
+            "It needs one of images and one of class labels.",
         )
     names = tuple(_readable(one) for one in found.features[labels[0]].names)
 
@@ -175,9 +175,9 @@ def open_hugging_face(name: str, split: str | None, columns: Mapping[str, str] |
         for index in range(len(found)):
             try:
                 row = found[index]
-            except Exception as error:  # one damaged picture must not end the rest
+            except Exception as error:  # one damaged image must not end the rest
                 yield Problem(str(index), f"{type(error).__name__}: {error}")
                 continue
-            yield Sample(str(index), row[pictures[0]], (names[row[labels[0]]],))
+            yield Sample(str(index), row[images[0]], (names[row[labels[0]]],))
 
     return Dataset(path, samples, names, len(found), origin=f"Hugging Face, {split or 'test'}")

@@ -25,7 +25,7 @@ from zeroshot.datasets.base import Dataset, Problem, Sample
 from zeroshot.errors import DatasetError
 from zeroshot.prompts import TemplateSet, check_templates
 
-_PICTURES = ("webp", "png", "jpg", "jpeg")
+_IMAGES = ("webp", "png", "jpg", "jpeg")
 _LARGEST = 2**30  # bytes of a file in a shard
 
 
@@ -67,7 +67,7 @@ def open_shards(folder: Path, split: str) -> Dataset:
 
 
 def _has_several(shards: list[Path]) -> bool:
-    """Whether the first picture's labels are in an array."""
+    """Whether the first image's labels are in an array."""
     try:
         with tarfile.open(shards[0], "r|*") as archive:
             return any(member.name.endswith(".npy") for member in islice(archive, 4))
@@ -101,19 +101,19 @@ def _samples_of(shard: Path, classes: list[str]) -> Iterator[Sample | Problem]:
 
 def _sample(shard: Path, key: str, parts: dict[str, bytes], classes: list[str]) -> Sample | Problem:
     name = f"{shard.parent.name}/{shard.name}/{key}"
-    picture = next((parts[extension] for extension in _PICTURES if extension in parts), None)
-    if picture is None:
-        return Problem(name, f"There is no picture, only {', '.join(sorted(parts))}.")
+    image = next((parts[extension] for extension in _IMAGES if extension in parts), None)
+    if image is None:
+        return Problem(name, f"There is no image, only {', '.join(sorted(parts))}.")
     try:
         if "txt" in parts and "cls" not in parts:
-            return Sample(name, picture, captions=tuple(parts["txt"].decode().splitlines()))
+            return Sample(name, image, captions=tuple(parts["txt"].decode().splitlines()))
         if "npy" in parts and "cls" not in parts:
             there = np.flatnonzero(np.load(io.BytesIO(parts["npy"]), allow_pickle=False))
-            return Sample(name, picture, tuple(classes[int(row)] for row in there))
+            return Sample(name, image, tuple(classes[int(row)] for row in there))
         number = int(parts["cls"])
         if not 0 <= number < len(classes):
             return Problem(name, f"Its class is {number}, and there are {len(classes)} names.")
-        return Sample(name, picture, (classes[number],))
+        return Sample(name, image, (classes[number],))
     except (KeyError, ValueError, IndexError, UnicodeDecodeError) as error:
         return Problem(name, f"Its label cannot be read: {type(error).__name__} {error}.")
 

@@ -1,4 +1,4 @@
-"""Vectors from pictures and text: the `Encoder` contract, its implementations, and `load_encoder`."""
+"""Vectors from images and text: the `Encoder` contract, its implementations, and `load_encoder`."""
 
 from zeroshot.encoders.base import Encoder, FloatArray
 from zeroshot.encoders.registry import load_encoder

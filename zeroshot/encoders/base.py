@@ -61,11 +61,11 @@ class Encoder(Protocol):
         ...
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
-        """Embed preprocessed pictures: (n, 3, h, w) float32 to (n, dim) float32 unit rows."""
+        """Embed preprocessed images: (n, 3, h, w) float32 to (n, dim) float32 unit rows."""
         ...
 
     def encode_images(self, images: Sequence[Image.Image]) -> FloatArray:
-        """Embed n RGB pictures to (n, dim) float32 unit rows."""
+        """Embed n RGB images to (n, dim) float32 unit rows."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
@@ -119,7 +119,7 @@ class TwoTowerEncoder(ABC):
         self.batch_size = batch_size
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
-        """Embed preprocessed pictures."""
+        """Embed preprocessed images."""
         starts = range(0, len(pixels), self.batch_size)
         rows = [self._run("image", self._image_tower, pixels[i : i + self.batch_size]) for i in starts]
         return self._unit(rows)

@@ -1,4 +1,4 @@
-"""Turn any open_clip model into a model directory, and prove on real pictures that it is the same model."""
+"""Turn any open_clip model into a model directory, and prove on real images that it is the same model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zeroshot.errors import MissingDependency, ModelError, OptionError, quote
 from zeroshot.images import load
 
 FLOOR = {"fp32": 0.9999, "int8": 0.99}
-"""The lowest cosine between exported and original, of any picture or text, at which an export is kept."""
+"""The lowest cosine between exported and original, of any image or text, at which an export is kept."""
 
 _PROTOBUF_LIMIT = 1_800_000_000  # bytes; above it weights go into a file beside the graph (protobuf ends at 2 GiB)
 _MADE_WITH = ("open_clip_torch", "torch", "onnx", "onnxruntime", "tokenizers")
@@ -57,7 +57,7 @@ def export(
     encoder: OpenClipEncoder,
     directory: str | Path,
     *,
-    pictures: Sequence[str | Path],
+    images: Sequence[str | Path],
     precision: str = "fp32",
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> ExportReport:
@@ -66,7 +66,7 @@ def export(
     The directory appears whole or not at all.
     """
     target = Path(directory)
-    _check(encoder, target, precision, pictures)
+    _check(encoder, target, precision, images)
     staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -91,7 +91,7 @@ def export(
         )
         write_config(staging, config)
         on_progress("comparison")
-        report = _compare(encoder, staging, precision, pictures)
+        report = _compare(encoder, staging, precision, images)
         if target.exists():
             target.rmdir()
         staging.replace(target)
@@ -100,13 +100,13 @@ def export(
     return replace(report, directory=target)
 
 
-def _check(encoder: OpenClipEncoder, target: Path, precision: str, pictures: Sequence[str | Path]) -> None:
+def _check(encoder: OpenClipEncoder, target: Path, precision: str, images: Sequence[str | Path]) -> None:
     if precision not in FLOOR:
         raise OptionError(f"precision={precision!r} is not known.", f"Use {' or '.join(FLOOR)}.", field="precision")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OptionError(f"{target} exists and is not empty.", "Name a new folder, or empty it.", field="directory")
-    if not pictures:
-        raise OptionError("There are no pictures to compare on.", "Give a folder of real pictures.", field="pictures")
+    if not images:
+        raise OptionError("There are no images to compare on.", "Give a folder of real images.", field="images")
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"Exporting needs {' and '.join(missing)}.", "Run: pip install 'zeroshot[export]'")
@@ -223,9 +223,9 @@ def _strip(model: Any) -> None:
         del part.metadata_props[:]
 
 
-def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, pictures: Sequence[str | Path]) -> ExportReport:
+def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, images: Sequence[str | Path]) -> ExportReport:
     exported = OnnxEncoder(staging)
-    images = [load(path) for path in pictures]
+    loaded = [load(path) for path in images]
     ids = [list(ids) for ids in exported._tokenize(_TEXTS)]
     if ids != [list(row) for row in encoder._tokenize(_TEXTS)]:
         raise ModelError("The exported tokenizer gives other tokens than the original.", "Serve this model with torch.")
@@ -233,10 +233,10 @@ def _compare(encoder: OpenClipEncoder, staging: Path, precision: str, pictures: 
         directory=staging,
         precision=precision,
         bytes=sum(file.stat().st_size for file in staging.iterdir()),
-        image_cosines=_cosines(exported.encode_images(images), encoder.encode_images(images)),
+        image_cosines=_cosines(exported.encode_images(loaded), encoder.encode_images(loaded)),
         text_cosines=_text_cosines(exported, encoder),
     )
-    for what, cosines in (("a picture", report.image_cosines), ("a text", report.text_cosines)):
+    for what, cosines in (("an image", report.image_cosines), ("a text", report.text_cosines)):
         if not cosines.min() >= FLOOR[precision]:
             raise ModelError(
                 f"The exported model differs from the original: {what}'s cosine is {cosines.min():.6f}, below "

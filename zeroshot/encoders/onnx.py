@@ -20,8 +20,8 @@ from zeroshot.encoders.text_packing import Packed
 from zeroshot.errors import ModelCorrupt, OptionError
 
 _SMALL_TOWER_BYTES = 64 * 2**20
-"""Sharing a run saves reading the weights for every picture; below this they are near the cores already, and one
-picture's intermediate results fit there beside them, where those of sixteen do not."""
+"""Sharing a run saves reading the weights for every image; below this they are near the cores already, and one
+image's intermediate results fit there beside them, where those of sixteen do not."""
 
 
 class OnnxEncoder(TwoTowerEncoder):
@@ -96,7 +96,7 @@ class OnnxEncoder(TwoTowerEncoder):
 
     @cached_property
     def _side_by_side(self) -> onnxruntime.InferenceSession:
-        """For pictures that are encoded one by one: a core to each is a fifth faster than all cores to one."""
+        """For images that are encoded one by one: a core to each is a fifth faster than all cores to one."""
         return self._load_session(self._image_path, 1, one_shape=True)
 
     @cached_property

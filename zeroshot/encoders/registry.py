@@ -36,7 +36,7 @@ def load_encoder(
     threads : int
         CPU threads; 0 is every core this process may use.
     batch_size : int
-        Pictures given to the image tower at once.
+        Images given to the image tower at once.
     device : str
         For open_clip models: "auto" or a torch device. Model directories are served on the CPU.
     precision : str

@@ -1,4 +1,4 @@
-"""Encode a stream of pictures: decoding runs ahead in threads while the encoder works, within a fixed window."""
+"""Encode a stream of images: decoding runs ahead in threads while the encoder works, within a fixed window."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SourceT = TypeVar("SourceT", bound=ImageSource | ImageError)
 
 
 def encode_one(encoder: Encoder, source: ImageSource, *, limits: ImageLimits | None = None) -> FloatArray:
-    """Load and embed one picture in the calling thread."""
+    """Load and embed one image in the calling thread."""
     preprocessing = encoder.preprocessing
     pixels = preprocessing(load(source, limits, enough=preprocessing.enough))
     row: FloatArray = encoder.encode_pixels(pixels[np.newaxis])[0]
@@ -33,7 +33,7 @@ def encode_stream(
     batch_size: int = 16,
     workers: int = 2,
 ) -> Iterator[tuple[SourceT, FloatArray | ImageError]]:
-    """Load and embed pictures one batch at a time, in order.
+    """Load and embed images one batch at a time, in order.
 
     At most three batches are in memory however many sources there are.
     """

@@ -1,6 +1,6 @@
 """What two evaluations differ in, and whether that is more than chance.
 
-McNemar's test, exact, on the pictures that one run got right and the other did not (McNemar, "Note on the Sampling
+McNemar's test, exact, on the images that one run got right and the other did not (McNemar, "Note on the Sampling
 Error of the Difference Between Correlated Proportions or Percentages", Psychometrika 1947); the difference's interval
 by paired bootstrap.
 """
@@ -27,9 +27,9 @@ PREDICTIONS = "predictions.csv"
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two evaluations on the same pictures."""
+    """Of two evaluations on the same images."""
 
-    pictures: int
+    images: int
     only_first: int
     only_second: int
     accuracy: tuple[float, float]
@@ -64,7 +64,7 @@ def read_evaluation(file: Path) -> Evaluation:
 
 
 def compare(first: Path, second: Path) -> Difference:
-    """Compare two reports, picture by picture.
+    """Compare two reports, image by image.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def compare(first: Path, second: Path) -> Difference:
     Raises
     ------
     DatasetError
-        If one cannot be read, or they have no picture in common.
+        If one cannot be read, or they have no image in common.
     """
     reports = [read_evaluation(path) for path in (first, second)]
     tables = [_predictions(path, report) for path, report in zip((first, second), reports, strict=True)]
     common = [key for key in tables[0] if key in tables[1]]
     if not common:
         raise DatasetError(
-            f"{reports[0].dataset.name} and {reports[1].dataset.name} have no picture in common.",
+            f"{reports[0].dataset.name} and {reports[1].dataset.name} have no image in common.",
             "Compare two evaluations of the same dataset.",
         )
     hits = np.array([[table[key][1] for key in common] for table in tables], dtype=np.bool_)
@@ -97,7 +97,7 @@ def compare(first: Path, second: Path) -> Difference:
     p_value = float(test(won, lost + won, 0.5).pvalue) if lost + won else 1.0
     low, high = interval_of_mean(hits[1].astype(np.float64) - hits[0])
     return Difference(
-        pictures=len(common),
+        images=len(common),
         only_first=len(tables[0]) - len(common),
         only_second=len(tables[1]) - len(common),
         accuracy=(float(hits[0].mean()), float(hits[1].mean())),

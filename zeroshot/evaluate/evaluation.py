@@ -36,7 +36,7 @@ def evaluate_dataset(
     published : (float, str) or None
         The accuracy to compare with, and its source.
     progress : callable
-        Given the number of pictures of a pass, or None where that is not known, opens a progress bar.
+        Given the number of images of a pass, or None where that is not known, opens a progress bar.
 
     Returns
     -------

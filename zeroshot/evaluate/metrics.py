@@ -1,6 +1,6 @@
 """Figures from records; scikit-learn's where it has them.
 
-Confidence intervals are bootstraps over pictures. Hierarchical precision, recall and F1 count a node's ancestors as
+Confidence intervals are bootstraps over images. Hierarchical precision, recall and F1 count a node's ancestors as
 right with it (Kiritchenko et al., "Functional Annotation of Genes Using Hierarchical Text Categorization", 2005).
 """
 
@@ -27,7 +27,7 @@ from zeroshot.statistics import (
 )
 
 _DRAWS = 1000
-_MANY = 20_000  # pictures from which on a fifth of the draws is enough
+_MANY = 20_000  # images from which on a fifth of the draws is enough
 
 
 class Interval(BaseModel):
@@ -42,7 +42,7 @@ class LabelFigures(BaseModel):
     """One label's figures."""
 
     label: str
-    pictures: int = Field(description="That have it.")
+    images: int = Field(description="That have it.")
     precision: float
     recall: float
     f1: float
@@ -53,14 +53,14 @@ class GroupFigures(BaseModel):
     """One group's figures."""
 
     group: str
-    pictures: int
+    images: int
     accuracy: float = Field(description="Multilabel: micro-F1.")
 
 
 class Figures(BaseModel):
     """Of labels of any kind."""
 
-    pictures: int
+    images: int
     labels: list[LabelFigures]
     groups: list[GroupFigures]
 
@@ -93,7 +93,7 @@ class SingleFigures(Figures):
 
 
 class MultiFigures(Figures):
-    """Of pictures that may have several labels."""
+    """Of images that may have several labels."""
 
     mean_average_precision: Interval
     micro_f1: Interval
@@ -130,7 +130,7 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
     ]
     accuracies, recalls, f1s = zip(*draws, strict=True)
     return SingleFigures(
-        pictures=len(truth),
+        images=len(truth),
         hits=int(hits.sum()),
         top_1=_interval(float(hits.mean()), accuracies),
         top_5=None if top_5 is None else float(top_5.mean()),
@@ -152,7 +152,7 @@ def measure_single(records: SingleRecords, names: Sequence[str]) -> SingleFigure
 
 
 def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
-    """Measure answers to pictures that may have several labels."""
+    """Measure answers to images that may have several labels."""
     metrics = require("sklearn.metrics", "evaluate")
     truth, chosen = records.truth, records.chosen
     present = np.flatnonzero(truth.any(axis=0))
@@ -171,7 +171,7 @@ def measure_multi(records: MultiRecords, names: Sequence[str]) -> MultiFigures:
         drawn = ranked.average_precisions(np.bincount(rows, minlength=len(truth)))
         maps.append(float(np.mean(list(drawn.values()))) if drawn else 0.0)
     return MultiFigures(
-        pictures=len(truth),
+        images=len(truth),
         mean_average_precision=_interval(float(np.mean(list(areas.values()))), maps),
         micro_f1=_interval(float(micro[2]), micros),
         macro_f1=_interval(float(f1[present].mean()), macros),
@@ -226,7 +226,7 @@ def _label_figures(
     return [
         LabelFigures(
             label=name,
-            pictures=int(support[row]),
+            images=int(support[row]),
             precision=float(precision[row]),
             recall=float(recall[row]),
             f1=float(f1[row]),
@@ -237,7 +237,7 @@ def _label_figures(
 
 
 def _macro(truth: IntArray, prediction: IntArray, count: int) -> tuple[float, float]:
-    """Mean recall and mean F1 over the labels that have pictures: what scikit-learn says, for a thousand draws."""
+    """Mean recall and mean F1 over the labels that have images: what scikit-learn says, for a thousand draws."""
     right = np.bincount(truth[truth == prediction], minlength=count)
     there, given = np.bincount(truth, minlength=count), np.bincount(prediction, minlength=count)
     present = there > 0
@@ -246,7 +246,7 @@ def _macro(truth: IntArray, prediction: IntArray, count: int) -> tuple[float, fl
 
 
 def _f1(truth: BoolArray, chosen: BoolArray) -> tuple[float, float]:
-    """Micro- and macro-F1, the latter over the labels that have pictures."""
+    """Micro- and macro-F1, the latter over the labels that have images."""
     right, given, there = ((truth & chosen).sum(axis=0), chosen.sum(axis=0), truth.sum(axis=0))
     present = there > 0
     macro = f1_scores(right, given, there)[present].mean() if present.any() else 0.0
@@ -268,7 +268,7 @@ class _Ranked:
             self._columns[int(column)] = order, truth[order, column], last
 
     def average_precisions(self, counts: npt.NDArray[Any]) -> dict[int, float]:
-        """Give each label's figure where every picture counts so often, for the labels that have pictures then."""
+        """Give each label's figure where every image counts so often, for the labels that have images then."""
         found = {}
         for column, (order, right, last) in self._columns.items():
             weights = counts[order].astype(np.float64)
@@ -307,6 +307,6 @@ def _groups(groups: Sequence[str | None], figure: Callable[[IntArray], float]) -
         if name is not None:
             rows_of.setdefault(name, []).append(row)
     return [
-        GroupFigures(group=name, pictures=len(rows), accuracy=figure(np.array(rows)))
+        GroupFigures(group=name, images=len(rows), accuracy=figure(np.array(rows)))
         for name, rows in sorted(rows_of.items())
     ]

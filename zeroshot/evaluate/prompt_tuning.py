@@ -25,14 +25,14 @@ from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Scores, softmax
 from zeroshot.statistics import BoolArray, IntArray, interval_of_mean, log_likelihoods
 
-MIN_PICTURES = 20  # of each part
+MIN_IMAGES = 20  # of each part
 _MAX_LOGITS = 2 * 10**8  # that are kept at once, in single precision
-_MIN_GAIN = 1e-4  # nats per picture
+_MIN_GAIN = 1e-4  # nats per image
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Two parts of some pictures, with every label in the same shares."""
+    """Two parts of some images, with every label in the same shares."""
 
     validation: IntArray
     held_out: IntArray
@@ -46,7 +46,7 @@ class Gain:
     held_out: tuple[float, float]
     low: float
     high: float
-    pictures: tuple[int, int]
+    images: tuple[int, int]
 
     @property
     def is_beyond_chance(self) -> bool:
@@ -56,7 +56,7 @@ class Gain:
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """A dataset's pictures as vectors, each with the column of its label, in two parts."""
+    """A dataset's images as vectors, each with the column of its label, in two parts."""
 
     vectors: FloatArray
     right: IntArray
@@ -80,7 +80,7 @@ class Tuned:
         if self.templates is not None:
             (before, after), gain = self.gain.held_out, self.gain
             description = (
-                f"Chosen on {gain.pictures[0]} pictures of {dataset}; on {gain.pictures[1]} others accuracy went from "
+                f"Chosen on {gain.images[0]} images of {dataset}; on {gain.images[1]} others accuracy went from "
                 f"{before:.4f} to {after:.4f} (95 % of the gain: {gain.low:+.4f} to {gain.high:+.4f})."
             )
             content = {"name": output.stem, "description": description, "templates": list(self.templates.templates)}
@@ -100,7 +100,7 @@ def embed_dataset(
             unusable += 1
     if not vectors:
         raise DatasetError(
-            f"{run.dataset.name} has no picture with one label of {run.label_set.name}.",
+            f"{run.dataset.name} has no image with one label of {run.label_set.name}.",
             f"The labels are {', '.join(run.scorer.names[:5])}...; give --label-set, or aliases.",
         )
     found = np.array(right, dtype=np.int64)
@@ -158,7 +158,7 @@ def tune_descriptions(run: Run, embedded: Embedded) -> Tuned:
 
 
 def split(right: IntArray, *, validation_fraction: float = 0.5, seed: int = 0) -> Parts:
-    """Split pictures, label by label."""
+    """Split images, label by label."""
     if not 0 < validation_fraction < 1:
         raise OptionError(
             f"The fraction to choose on is {validation_fraction}.",
@@ -173,10 +173,10 @@ def split(right: IntArray, *, validation_fraction: float = 0.5, seed: int = 0) -
         parts[0].extend(rows[:cut].tolist())
         parts[1].extend(rows[cut:].tolist())
     validation, held_out = (np.sort(np.array(part, dtype=np.int64)) for part in parts)
-    if min(len(validation), len(held_out)) < MIN_PICTURES:
+    if min(len(validation), len(held_out)) < MIN_IMAGES:
         raise DatasetError(
-            f"The parts have {len(validation)} and {len(held_out)} pictures.",
-            f"Give a dataset, and a fraction, that leave {MIN_PICTURES} to each.",
+            f"The parts have {len(validation)} and {len(held_out)} images.",
+            f"Give a dataset, and a fraction, that leave {MIN_IMAGES} to each.",
         )
     return Parts(validation, held_out)
 
@@ -185,7 +185,7 @@ def select_templates(
     embedded: FloatArray, vectors: FloatArray, right: IntArray, *, logit_scale: float, max_templates: int = 8
 ) -> list[int]:
     """Choose templates: those of (t, k, dim) class matrices under whose mean the right labels are likeliest."""
-    room = max(MIN_PICTURES, _MAX_LOGITS // (embedded.shape[0] * embedded.shape[1]))
+    room = max(MIN_IMAGES, _MAX_LOGITS // (embedded.shape[0] * embedded.shape[1]))
     if len(vectors) > room:
         every = slice(0, None, -(-len(vectors) // room))
         vectors, right = vectors[every], right[every]
@@ -237,7 +237,7 @@ def select_descriptions(
 
 
 def measure_gain(before: BoolArray, after: BoolArray, parts: Parts) -> Gain:
-    """Compare which pictures were right before and after."""
+    """Compare which images were right before and after."""
     gains = after[parts.held_out].astype(np.float64) - before[parts.held_out]
     low, high = interval_of_mean(gains)
     validation, held_out = (

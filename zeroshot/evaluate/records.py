@@ -1,4 +1,4 @@
-"""What is kept of each picture's answer: some forty bytes, so that memory hardly grows with their number."""
+"""What is kept of each image's answer: some forty bytes, so that memory hardly grows with their number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rank(scores: Scores, chosen: BoolArray) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class SingleRecords:
-    """Answers to n pictures whose labels exclude each other."""
+    """Answers to n images whose labels exclude each other."""
 
     keys: tuple[str, ...]
     truth: IntArray
@@ -44,7 +44,7 @@ class SingleRecords:
 
 @dataclass(frozen=True, eq=False)
 class MultiRecords:
-    """Answers to n pictures that may have several labels; all k scores are kept, in single precision."""
+    """Answers to n images that may have several labels; all k scores are kept, in single precision."""
 
     keys: tuple[str, ...]
     truth: BoolArray

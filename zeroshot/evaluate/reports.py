@@ -71,7 +71,7 @@ def write_report(result: Result, folder: Path, limits: ImageLimits | None) -> No
     folder : Path
         Of ``check_folder``; an earlier report in it is replaced.
     limits : ImageLimits or None
-        Limits on the pictures that are shown; None shows none.
+        Limits on the images that are shown; None shows none.
 
     Raises
     ------
@@ -133,17 +133,17 @@ def to_sections(result: Result, limits: ImageLimits | None) -> Iterator[Section]
         yield Section("How often answers of each confidence are right", figure=diagram)
     if found.figures is not None:
         ranked = sorted(found.figures.labels, key=lambda one: (-one.f1, one.label))
-        rows = [(one.label, f"{one.pictures:,}", *_three(one.precision, one.recall, one.f1)) for one in ranked]
-        yield Section("Labels", Table(("label", "pictures", "precision", "recall", "F1"), rows, bars=4))
+        rows = [(one.label, f"{one.images:,}", *_three(one.precision, one.recall, one.f1)) for one in ranked]
+        yield Section("Labels", Table(("label", "images", "precision", "recall", "F1"), rows, bars=4))
     if found.confusion is not None:
         if len(result.names) <= _MAX_MATRIX:
             yield Section("Confusion", figure=_matrix(found.confusion, result.names))
         if wrong := found.confusion.wrong[:_CONFUSIONS]:
             rows = [(right, answer, f"{count:,}") for right, answer, count in wrong]
-            yield Section("Most frequent confusions", Table(("right", "answer", "pictures"), rows))
+            yield Section("Most frequent confusions", Table(("right", "answer", "images"), rows))
     if found.figures is not None and found.figures.groups:
-        rows = [(one.group, f"{one.pictures:,}", f"{one.accuracy:.4f}") for one in found.figures.groups]
-        yield Section("Groups", Table(("group", "pictures", "accuracy"), rows))
+        rows = [(one.group, f"{one.images:,}", f"{one.accuracy:.4f}") for one in found.figures.groups]
+        yield Section("Groups", Table(("group", "images", "accuracy"), rows))
     if found.robustness:
         rows = [
             (one.change, f"{one.level:g}", f"{one.accuracy:.4f}", f"{one.relative:.3f}", one.note)
@@ -156,7 +156,7 @@ def to_sections(result: Result, limits: ImageLimits | None) -> Iterator[Section]
         ]
         shown = [] if limits is None else [_figure(one, sample.source, limits) for one, sample in result.worst]
         figure = html_page.sheet(shown) if shown else ""
-        yield Section("Most confident mistakes", Table(("picture", "right", "answer", "confidence"), rows), figure)
+        yield Section("Most confident mistakes", Table(("image", "right", "answer", "confidence"), rows), figure)
     if found.dataset.problems:
         yield Section("Could not be used", Table(("what", "why"), found.dataset.problems))
 
@@ -230,7 +230,7 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
         steps = f"{tree.mean_steps:.3f} (of the likeliest leaf {tree.flat_mean_steps:.3f})"
         rows.append(("steps to the right node", steps))
     if (retrieval := found.retrieval) is not None:
-        for what, figures in (("picture by caption", retrieval.text_to_image), ("caption", retrieval.image_to_text)):
+        for what, figures in (("image by caption", retrieval.text_to_image), ("caption", retrieval.image_to_text)):
             rows.append((what, ", ".join(f"{name} {value:.4f}" for name, value in figures.items())))
     if found.figures is not None and found.figures.worst_gap is not None:
         ranked = sorted(found.figures.groups, key=lambda one: one.accuracy)
@@ -246,19 +246,19 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
 def about(found: Evaluation) -> list[tuple[str, str]]:
     """Say what was run."""
     run, dataset = found.run, found.dataset
-    rows = [("dataset", f"{dataset.name}: {dataset.origin}"), ("pictures", f"{dataset.pictures:,}")]
+    rows = [("dataset", f"{dataset.name}: {dataset.origin}"), ("images", f"{dataset.images:,}")]
     if dataset.empty_classes:
-        rows.append(("classes without pictures", ", ".join(dataset.empty_classes[:10])))
+        rows.append(("classes without images", ", ".join(dataset.empty_classes[:10])))
     if dataset.unknown_labels:
         total, names = sum(dataset.unknown_labels.values()), ", ".join(list(dataset.unknown_labels)[:5])
-        rows.append(("labels not in the set", f"{total:,} pictures, left out: {names}"))
+        rows.append(("labels not in the set", f"{total:,} images, left out: {names}"))
     if dataset.problems:
         rows.append(("could not be used", f"{len(dataset.problems):,}"))
     rows.append(("model", f"{found.model.spec} ({found.model.fingerprint[:12]})"))
     if (scoring := found.scoring) is not None:
         prompts = ", ".join(f"'{one}'" for one in scoring.templates[:3])
         more = f" and {len(scoring.templates) - 3} more" if len(scoring.templates) > 3 else ""
-        head = ", with a head fitted on pictures" if scoring.has_head else ""
+        head = ", with a head fitted on images" if scoring.has_head else ""
         rows += [
             ("labels", f"{scoring.labels:,} of {scoring.label_set}, {scoring.mode}"),
             ("templates", f"{scoring.template_set}: {prompts}{more}"),
@@ -266,7 +266,7 @@ def about(found: Evaluation) -> list[tuple[str, str]]:
         ]
     return [
         *rows,
-        ("speed", f"{run.pictures_per_s:.1f} pictures/s; {run.encoded:,} encoded, the others known"),
+        ("speed", f"{run.images_per_s:.1f} images/s; {run.encoded:,} encoded, the others known"),
         ("made", f"{run.made}, {run.machine}"),
         ("versions", ", ".join(f"{name} {value}" for name, value in run.versions.items())),
     ]

@@ -27,25 +27,23 @@ class DatasetFacts(BaseModel):
     name: str
     origin: str = Field(description="Where it is, and which split.")
     classes: int
-    empty_classes: list[str] = Field(default_factory=list, description="Classes of which there is no picture.")
-    pictures: int = Field(description="That were evaluated.")
+    empty_classes: list[str] = Field(default_factory=list, description="Classes of which there is no image.")
+    images: int = Field(description="That were evaluated.")
     unknown_labels: dict[str, int] = Field(
         default_factory=dict,
-        description="Labels of the data that the label set has not, and how many pictures they have.",
+        description="Labels of the data that the label set has not, and how many images they have.",
     )
     problems: list[tuple[str, str]] = Field(default_factory=list, description="What could not be used, and why.")
 
     @classmethod
-    def of(
-        cls, dataset: Dataset, pictures: int, problems: Sequence[Problem], unknown: Mapping[str, int]
-    ) -> DatasetFacts:
+    def of(cls, dataset: Dataset, images: int, problems: Sequence[Problem], unknown: Mapping[str, int]) -> DatasetFacts:
         """Describe a dataset."""
         return cls(
             name=dataset.name,
             origin=dataset.origin,
             classes=len(dataset.classes),
             empty_classes=list(dataset.empty_classes),
-            pictures=pictures,
+            images=images,
             unknown_labels=dict(unknown),
             problems=[(problem.key, problem.reason) for problem in problems],
         )
@@ -72,7 +70,7 @@ class ScoringFacts(BaseModel):
     template_set: str
     templates: list[str]
     temperature: float
-    has_head: bool = Field(description="Whether labelled pictures add to the text.")
+    has_head: bool = Field(description="Whether labelled images add to the text.")
 
 
 class RunFacts(BaseModel):
@@ -82,11 +80,11 @@ class RunFacts(BaseModel):
     machine: str
     versions: dict[str, str]
     seconds: float
-    pictures_per_s: float
-    encoded: int = Field(description="Pictures that were encoded; the others' vectors were there already.")
+    images_per_s: float
+    encoded: int = Field(description="Images that were encoded; the others' vectors were there already.")
 
     @classmethod
-    def of(cls, pictures: int, seconds: float, encoded: int) -> RunFacts:
+    def of(cls, images: int, seconds: float, encoded: int) -> RunFacts:
         """Describe this machine, and what it did."""
         return cls(
             made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,7 +92,7 @@ class RunFacts(BaseModel):
             f"Python {platform.python_version()}",
             versions=_versions(),
             seconds=seconds,
-            pictures_per_s=pictures / max(seconds, 1e-9),
+            images_per_s=images / max(seconds, 1e-9),
             encoded=encoded,
         )
 
@@ -128,13 +126,13 @@ class Mistake(BaseModel):
 
 
 class RobustnessRow(BaseModel):
-    """Accuracy under one change of the pictures."""
+    """Accuracy under one change of the images."""
 
     change: str
     level: float
-    pictures: int
+    images: int
     accuracy: float = Field(description="Multilabel: micro-F1.")
-    relative: float = Field(description="Over that of the same pictures unchanged.")
+    relative: float = Field(description="Over that of the same images unchanged.")
     note: str = ""
 
 
@@ -158,7 +156,7 @@ class Evaluation(BaseModel):
     format: int = FORMAT
     dataset: DatasetFacts
     model: ModelFacts
-    scoring: ScoringFacts | None = Field(None, description="None where pictures have captions and no labels.")
+    scoring: ScoringFacts | None = Field(None, description="None where images have captions and no labels.")
     run: RunFacts
     single: SingleFigures | None = None
     multi: MultiFigures | None = None
@@ -178,7 +176,7 @@ class Evaluation(BaseModel):
 
     @property
     def accuracy(self) -> float:
-        """Top-1; for several labels mean average precision, for captions recall@1 of pictures."""
+        """Top-1; for several labels mean average precision, for captions recall@1 of images."""
         if self.single is not None:
             return self.single.top_1.value
         if self.multi is not None:
@@ -197,7 +195,7 @@ class Result:
     names : tuple of str
         The labels.
     records : SingleRecords, MultiRecords or None
-        Every picture's answer.
+        Every image's answer.
     worst : list of (Mistake, Sample)
         The most confident wrong answers.
     """

@@ -1,6 +1,6 @@
-"""Pictures found by their captions, and captions by their pictures.
+"""Images found by their captions, and captions by their images.
 
-Recall@k: the share of queries with a right answer among the first k (Radford et al., ICML 2021, section 3.1; a picture
+Recall@k: the share of queries with a right answer among the first k (Radford et al., ICML 2021, section 3.1; an image
 may have several captions, any of which is right).
 """
 
@@ -19,23 +19,23 @@ _ROWS = 512  # queries compared at once
 
 
 class RetrievalFigures(BaseModel):
-    """Of pictures with captions."""
+    """Of images with captions."""
 
-    pictures: int
+    images: int
     captions: int
-    text_to_image: dict[str, float] = Field(description="recall@k of a picture by each of its captions.")
-    image_to_text: dict[str, float] = Field(description="recall@k of any of a picture's captions.")
+    text_to_image: dict[str, float] = Field(description="recall@k of an image by each of its captions.")
+    image_to_text: dict[str, float] = Field(description="recall@k of any of an image's captions.")
 
 
-def measure_retrieval(pictures: FloatArray, texts: FloatArray, captioned: IntArray) -> RetrievalFigures:
-    """Measure both ways; `captioned` has the row of each caption's picture."""
-    to_image = _ranks(texts, pictures, [[int(picture)] for picture in captioned])
-    own: list[list[int]] = [[] for _ in range(len(pictures))]
-    for caption, picture in enumerate(captioned):
-        own[int(picture)].append(caption)
-    to_text = _ranks(pictures, texts, own)
+def measure_retrieval(images: FloatArray, texts: FloatArray, captioned: IntArray) -> RetrievalFigures:
+    """Measure both ways; `captioned` has the row of each caption's image."""
+    to_image = _ranks(texts, images, [[int(image)] for image in captioned])
+    own: list[list[int]] = [[] for _ in range(len(images))]
+    for caption, image in enumerate(captioned):
+        own[int(image)].append(caption)
+    to_text = _ranks(images, texts, own)
     return RetrievalFigures(
-        pictures=len(pictures),
+        images=len(images),
         captions=len(texts),
         text_to_image={f"recall@{k}": float((to_image < k).mean()) for k in AT},
         image_to_text={f"recall@{k}": float((to_text < k).mean()) for k in AT},

@@ -44,7 +44,7 @@ _BLUR = (1.0, 2.0, 3.0, 4.0, 6.0)
 _QUALITY = (25, 18, 15, 10, 7)
 _BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 _CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
-_HIDDEN = (0.1, 0.2, 0.3, 0.4, 0.5)  # share of the picture behind a grey square
+_HIDDEN = (0.1, 0.2, 0.3, 0.4, 0.5)  # share of the image behind a grey square
 
 LEVELS = (0.5, 1.0, 2.0)  # most change of a channel, in grey levels of 255
 _STEPS = 10
@@ -62,7 +62,7 @@ class Corruption:
     severity: int
 
     def apply(self, image: Image.Image, sample: Sample) -> Image.Image:
-        """Corrupt an RGB picture; the same one always in the same way."""
+        """Corrupt an RGB image; the same one always in the same way."""
         return CORRUPTIONS[self.name](_scaled(image), self.severity - 1, _chance(sample))
 
     def describe(self, sample: Sample) -> str:
@@ -72,18 +72,18 @@ class Corruption:
 
 @dataclass(frozen=True)
 class WrittenLabel:
-    """A wrong label written on every picture."""
+    """A wrong label written on every image."""
 
     labels: LabelSet
 
     def wrong(self, sample: Sample) -> str:
-        """Choose a label that the picture has not, the same one always; "" where it has all."""
+        """Choose a label that the image has not, the same one always; "" where it has all."""
         own = {self.labels.find(label) for label in sample.labels}
         others = [name for row, name in enumerate(self.labels.names) if row not in own]
         return others[int(_chance(sample).integers(len(others)))] if others else ""
 
     def apply(self, image: Image.Image, sample: Sample) -> Image.Image:
-        """Write on a card in the lower part of an RGB picture, as wide as the picture takes."""
+        """Write on a card in the lower part of an RGB image, as wide as the image takes."""
         written = _scaled(image).copy()
         text = self.wrong(sample)
         if not text:
@@ -149,7 +149,7 @@ CORRUPTIONS: dict[str, Callable[[Image.Image, int, Chance], Image.Image]] = {
     "contrast": _contrast,
     "occlusion": _occlusion,
 }
-"""Each takes an RGB picture, a severity from 0, and chance."""
+"""Each takes an RGB image, a severity from 0, and chance."""
 
 
 def _scaled(image: Image.Image) -> Image.Image:
@@ -174,7 +174,7 @@ KINDS = (*CORRUPTIONS, "typographic", "adversarial")
 def measure_robustness(
     run: Run, kinds: Sequence[str], unchanged: Evaluation, on_progress: Progress | None = None
 ) -> list[RobustnessRow]:
-    """Evaluate on changed pictures.
+    """Evaluate on changed images.
 
     Parameters
     ----------
@@ -183,9 +183,9 @@ def measure_robustness(
     kinds : sequence of str
         Of `KINDS`.
     unchanged : Evaluation
-        Of the same run on the pictures unchanged.
+        Of the same run on the images unchanged.
     on_progress : callable or None
-        Called once per changed picture.
+        Called once per changed image.
 
     Returns
     -------
@@ -247,20 +247,20 @@ def check_changes(run: Run, kinds: Sequence[str]) -> None:
 
 def _accuracy(run: Run, change: Change, on_progress: Progress | None) -> tuple[int, float]:
     found = replace(run, change=change).evaluate(on_progress).evaluation
-    return found.dataset.pictures, _figure(found)
+    return found.dataset.images, _figure(found)
 
 
 def _figure(found: Evaluation) -> float:
-    """Accuracy; micro-F1 where pictures may have several labels."""
+    """Accuracy; micro-F1 where images may have several labels."""
     if found.multi is not None:
         return found.multi.micro_f1.value
     return found.single.top_1.value if found.single is not None else 0.0
 
 
 def _row(name: str, level: float, found: tuple[int, float], clean: float, note: str = "") -> RobustnessRow:
-    pictures, accuracy = found
+    images, accuracy = found
     relative = accuracy / clean if clean else 0.0
-    return RobustnessRow(change=name, level=level, pictures=pictures, accuracy=accuracy, relative=relative, note=note)
+    return RobustnessRow(change=name, level=level, images=images, accuracy=accuracy, relative=relative, note=note)
 
 
 def _typographic(run: Run, clean: float, on_progress: Progress | None) -> RobustnessRow:
@@ -300,7 +300,7 @@ def _adversarial(run: Run, clean: float, on_progress: Progress | None) -> list[R
 
 
 def attack(encoder: Encoder, pixels: FloatArray, matrix: FloatArray, right: IntArray, levels: float) -> FloatArray:
-    """Perturb pictures so that the right label loses, and embed them."""
+    """Perturb images so that the right label loses, and embed them."""
     open_clip = _open_clip(encoder)
     import torch
 

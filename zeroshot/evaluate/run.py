@@ -1,4 +1,4 @@
-"""Evaluate a classifier on a dataset: one pass, in memory that hardly grows with the number of pictures."""
+"""Evaluate a classifier on a dataset: one pass, in memory that hardly grows with the number of images."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Run:
     dataset : Dataset
         What it is evaluated on.
     cache : VectorCache
-        Keeps the pictures' vectors.
+        Keeps the images' vectors.
     labels : LabelSet or None
         The dataset's own classes when None.
     templates : TemplateSet or None
@@ -64,11 +64,11 @@ class Run:
     options : ScoringOptions
         Mode, threshold and temperature.
     batch_size : int
-        Pictures encoded at once.
+        Images encoded at once.
     limit : int or None
-        Most pictures.
+        Most images.
     change : Change or None
-        What is done to each picture first.
+        What is done to each image first.
     """
 
     classifier: ZeroShotClassifier
@@ -111,22 +111,22 @@ class Run:
 
     @property
     def count(self) -> int | None:
-        """How many pictures there are to evaluate, where that is known beforehand."""
+        """How many images there are to evaluate, where that is known beforehand."""
         count = self.dataset.count
         return count if count is None or self.limit is None else min(self.limit, count)
 
     def column(self, sample: Sample) -> int | None:
-        """Find the column of a picture's one label.
+        """Find the column of an image's one label.
 
         Parameters
         ----------
         sample : Sample
-            A picture.
+            An image.
 
         Returns
         -------
         int or None
-            The scorer's column; None where the picture has no label that is a column, or several labels.
+            The scorer's column; None where the image has no label that is a column, or several labels.
         """
         names = {self.label_set.names[row] for row in map(self.label_set.find, sample.labels) if row is not None}
         return self._columns.get(names.pop()) if len(names) == 1 else None
@@ -151,12 +151,12 @@ class Run:
         return self.classifier.scorer(self.label_set, templates=self.template_set, options=options)
 
     def embed(self, on_progress: Progress | None = None) -> Iterator[tuple[Sample, FloatArray] | Problem]:
-        """Embed the dataset's pictures.
+        """Embed the dataset's images.
 
         Parameters
         ----------
         on_progress : callable or None
-            Called once per picture.
+            Called once per image.
 
         Yields
         ------
@@ -182,7 +182,7 @@ class Run:
         Parameters
         ----------
         on_progress : callable or None
-            Called once per picture.
+            Called once per image.
 
         Returns
         -------
@@ -205,7 +205,7 @@ class Run:
             if unknown:
                 reason += f", and the labels of the others are not in {self.label_set.name}: {unknown}"
             raise DatasetError(
-                f"{self.dataset.name} has no picture to evaluate: {reason}.",
+                f"{self.dataset.name} has no image to evaluate: {reason}.",
                 f"The labels are {', '.join(map(quote, self.label_set.names[:5]))}...; give --label-set, or aliases.",
             )
         done, seconds = tally.count + len(tally.problems), time.monotonic() - start
@@ -218,14 +218,14 @@ class Run:
         return tally.finish(evaluation)
 
     def retrieve(self, on_progress: Progress | None = None) -> Result:
-        """Find pictures by their captions and captions by their pictures.
+        """Find images by their captions and captions by their images.
 
-        All vectors are in memory: 2 KB for each picture and caption at 512 dimensions.
+        All vectors are in memory: 2 KB for each image and caption at 512 dimensions.
 
         Parameters
         ----------
         on_progress : callable or None
-            Called once per picture.
+            Called once per image.
 
         Returns
         -------
@@ -235,13 +235,13 @@ class Run:
         Raises
         ------
         DatasetError
-            If fewer than two pictures could be used.
+            If fewer than two images could be used.
         """
         start, encoded = time.monotonic(), self.cache.encoded
         problems: list[Problem] = []
         vectors: list[FloatArray] = []
         captions: list[str] = []
-        captioned: list[int] = []  # each caption's picture
+        captioned: list[int] = []  # each caption's image
         for one in self.embed(on_progress):
             if isinstance(one, Problem):
                 problems.append(one)
@@ -255,7 +255,7 @@ class Run:
             vectors.append(vector)
         if len(vectors) < 2:
             raise DatasetError(
-                f"{self.dataset.name} has {len(vectors)} pictures with captions that can be used.",
+                f"{self.dataset.name} has {len(vectors)} images with captions that can be used.",
                 "Give a dataset that has two at least.",
             )
         encode = self.classifier.encoder.encode_texts
@@ -283,7 +283,7 @@ class Run:
 
 
 class _Tally:
-    """Counts and records of the pictures of one run."""
+    """Counts and records of the images of one run."""
 
     def __init__(self, run: Run) -> None:
         self.problems: list[Problem] = []
@@ -314,7 +314,7 @@ class _Tally:
                 self.unknown.update(label for label in sample.labels if self._label_set.find(label) is None)
             if self._mode is not Mode.MULTILABEL and not self._is_presence and len(known) != 1:
                 if known or not sample.labels:
-                    reason = f"It has {len(sample.labels)} labels, and in the mode {self._mode} a picture has one."
+                    reason = f"It has {len(sample.labels)} labels, and in the mode {self._mode} an image has one."
                     self.problems.append(Problem(sample.key, reason))
                 continue
             if self._mode is Mode.MULTILABEL and sample.labels and not known:
@@ -326,11 +326,11 @@ class _Tally:
             yield sample, vector
 
     def _known(self, sample: Sample) -> list[int]:
-        """The rows, in the label set, of a picture's labels."""
+        """The rows, in the label set, of an image's labels."""
         return [row for label in sample.labels if (row := self._label_set.find(label)) is not None]
 
     def add(self, vectors: FloatArray, samples: Sequence[Sample]) -> None:
-        """Score some pictures and record the answers."""
+        """Score some images and record the answers."""
         self.count += len(samples)
         names = self._label_set.names
         known = [self._known(sample) for sample in samples]

@@ -1,7 +1,7 @@
-"""The vectors of a dataset's pictures, kept on disk by what the pictures hold: a second run encodes nothing.
+"""The vectors of a dataset's images, kept on disk by what the images hold: a second run encodes nothing.
 
 An interrupted run goes on where it was, since every batch is kept when it is done. Memory does not grow with the number
-of pictures.
+of images.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from zeroshot.encoders.streaming import encode_stream
 from zeroshot.errors import ImageError, ImageNotFound
 from zeroshot.images import ImageLimits, ImageSource, load
 
-_CHUNK = 128  # pictures that are looked up, encoded and kept together
+_CHUNK = 128  # images that are looked up, encoded and kept together
 FILE = "image-embeddings.sqlite3"
 
 
 class Change(Protocol):
-    """Something that is done to a picture before it is encoded."""
+    """Something that is done to an image before it is encoded."""
 
     def apply(self, image: Image.Image, sample: Sample) -> Image.Image:
-        """Change an RGB picture."""
+        """Change an RGB image."""
         ...
 
     def describe(self, sample: Sample) -> str:
@@ -70,18 +70,18 @@ class VectorCache:
         samples : iterable of Sample or Problem
             Read lazily.
         encoder : Encoder
-            Embeds pictures; its fingerprint covers weights and preprocessing.
+            Embeds images; its fingerprint covers weights and preprocessing.
         limits : ImageLimits
-            Limits on each picture.
+            Limits on each image.
         batch_size : int
-            Pictures encoded at once.
+            Images encoded at once.
         change : Change or None
-            What is done to each picture before it is encoded.
+            What is done to each image before it is encoded.
 
         Yields
         ------
         (Sample, ndarray of float32, shape (dim,)) or Problem
-            In order; a picture that cannot be read becomes a problem.
+            In order; an image that cannot be read becomes a problem.
         """
         remaining = iter(samples)
         with ThreadPoolExecutor(2, thread_name_prefix="zeroshot-hash") as pool:
@@ -137,7 +137,7 @@ def _changed(sample: Sample, change: Change | None, limits: ImageLimits) -> Imag
 
 
 def _digest(sample: Sample, change: Change | None) -> str | ImageError:
-    """sha256 of what a picture holds, and of what is done to it."""
+    """sha256 of what an image holds, and of what is done to it."""
     digest = hashlib.sha256(b"" if change is None else change.describe(sample).encode())
     source = sample.source
     if isinstance(source, (str, Path)):

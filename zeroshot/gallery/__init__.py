@@ -1,4 +1,4 @@
-"""Galleries: stored vectors that answer "which pictures look like this one", "... like this sentence"."""
+"""Galleries: stored vectors that answer "which images look like this one", "... like this sentence"."""
 
 from zeroshot.gallery.catalog import GallerySummary, delete_gallery, gallery_names, summarise
 from zeroshot.gallery.filters import Filter

@@ -52,7 +52,7 @@ class Gallery:
     create : bool
         Whether to make the gallery when there is none of that name.
     limits : ImageLimits or None
-        Limits on pictures given to ``search``.
+        Limits on images given to ``search``.
     cache : TextCache or None
         Keeps embedded labels between processes.
     exact_up_to : int
@@ -163,7 +163,7 @@ class Gallery:
     def add_images(
         self, items: Iterable[tuple[Item, ImageSource]], *, replace: bool = False, batch_size: int = 16
     ) -> Iterator[tuple[Item, ImageError | GalleryError | None]]:
-        """Embed pictures and store them, a batch at a time; a picture that cannot be used does not affect the others.
+        """Embed images and store them, a batch at a time; an image that cannot be used does not affect the others.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class Gallery:
         replace : bool
             Whether an item replaces one of the same id.
         batch_size : int
-            Pictures encoded and written at once.
+            Images encoded and written at once.
 
         Yields
         ------
@@ -276,7 +276,7 @@ class Gallery:
         exact: bool = False,
         on_warning: Callable[[str], object] | None = None,
     ) -> list[Hit]:
-        """Find the items most similar to a sentence, a picture, a stored item, a vector, or a weighted sum of them.
+        """Find the items most similar to a sentence, an image, a stored item, a vector, or a weighted sum of them.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ class Gallery:
         ItemNotFound
             If a query names an id that is not there.
         ImageError
-            If a query's picture cannot be used.
+            If a query's image cannot be used.
         """
         if not 1 <= top_k <= MAX_TOP_K:
             raise OptionError(f"top_k={top_k} is out of range.", f"Use 1 to {MAX_TOP_K:,}.", field="top_k")
@@ -332,7 +332,7 @@ class Gallery:
         examples: int = _EXAMPLES,
         on_warning: Callable[[str], object] | None = None,
     ) -> list[LabelCount]:
-        """Rank labels for every stored picture, from stored vectors: no picture is read or encoded.
+        """Rank labels for every stored image, from stored vectors: no image is read or encoded.
 
         Parameters
         ----------
@@ -374,7 +374,7 @@ class Gallery:
         Parameters
         ----------
         min_similarity : float
-            Two pictures at least this similar are in one group, and so are those that a chain of such pairs connects.
+            Two images at least this similar are in one group, and so are those that a chain of such pairs connects.
 
         Returns
         -------

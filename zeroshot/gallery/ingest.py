@@ -50,7 +50,7 @@ class _ImageFile:
         with Path(self.name).open("rb") as file:
             content = file.read(count)
         self.sha256 = hashlib.sha256(content).hexdigest()
-        self.width, self.height = picture_size(content)
+        self.width, self.height = image_size(content)
         return content
 
     def item(self) -> Item:
@@ -65,8 +65,8 @@ class _ImageFile:
         )
 
 
-def picture_size(content: bytes) -> tuple[int | None, int | None]:
-    """Read a picture's size without decoding it."""
+def image_size(content: bytes) -> tuple[int | None, int | None]:
+    """Read an image's size without decoding it."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.size

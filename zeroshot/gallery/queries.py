@@ -29,7 +29,7 @@ def combine(
 ) -> FloatArray:
     """Add up the vectors of queries by weight, to a unit vector."""
     if not queries:
-        raise OptionError("There is no query.", "Give a sentence, a picture, an id or a vector.", field="query")
+        raise OptionError("There is no query.", "Give a sentence, an image, an id or a vector.", field="query")
     if len(queries) == 1 and queries[0].weight > 0:
         return _embed(queries[0], encoder, stored, limits)
     total = np.zeros(encoder.dim, dtype=np.float64)

@@ -276,7 +276,7 @@ class GalleryStore:
             raise GalleryMismatch(
                 f"{self.path.parent.name} holds vectors of {stored['spec']} ({stored['fingerprint'][:12]}), not of "
                 f"{self.spec} ({self.fingerprint[:12]}).",
-                "Open it with that model, or index the pictures into a new gallery.",
+                "Open it with that model, or index the images into a new gallery.",
             )
 
     def _take_lock_file(self) -> int:

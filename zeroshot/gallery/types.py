@@ -18,9 +18,9 @@ class Item:
     id : str
         Unique within the gallery.
     uri : str or None
-        Where the picture is.
+        Where the image is.
     sha256 : str or None
-        Of the picture's file, in hex.
+        Of the image's file, in hex.
     width : int or None
         In pixels.
     height : int or None
@@ -52,7 +52,7 @@ class Query:
     text : str or None
         A sentence.
     image : ImageSource or None
-        A picture.
+        An image.
     id : str or None
         A stored item, whose own vector is used.
     vector : ndarray of float32, shape (dim,), or None

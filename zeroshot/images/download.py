@@ -72,12 +72,12 @@ class AddressPolicy:
         """Give the one address to connect to, or refuse the host."""
         if not any(fnmatch.fnmatchcase(host.lower(), pattern.lower()) for pattern in self.hosts):
             raise ImageSourceRefused(
-                f"The host {quote(host)} is not one that pictures are fetched from.", "Send the picture itself."
+                f"The host {quote(host)} is not one that images are fetched from.", "Send the image itself."
             )
         addresses = list(self.resolver(host, port))
         if not addresses or not all(self.is_allowed(address) for address in addresses):
             raise ImageSourceRefused(
-                f"The host {quote(host)} does not lead to the public internet.", "Send the picture itself."
+                f"The host {quote(host)} does not lead to the public internet.", "Send the image itself."
             )
         return addresses[0]
 
@@ -146,7 +146,7 @@ class Downloader:
         while chunk := answer.read1(_CHUNK):
             body += chunk
             if len(body) > self.max_bytes:
-                raise ImageTooLarge(f"{shown} has more than {self.max_bytes:,} bytes.", "Use a smaller picture.")
+                raise ImageTooLarge(f"{shown} has more than {self.max_bytes:,} bytes.", "Use a smaller image.")
         if time.monotonic() >= deadline:
             raise TimeoutError
         if answer.length:

@@ -1,4 +1,4 @@
-"""One way in for every picture: ``load`` turns any source into an upright RGB ``PIL.Image``.
+"""One way in for every image: ``load`` turns any source into an upright RGB ``PIL.Image``.
 
 Sources are paths, data URIs, URLs, bytes, files, PIL images and arrays. Bytes are bounded before they are read, pixels
 before they are decoded. It knows formats, modes and orientation, and nothing of models but the size that is enough.
@@ -77,12 +77,12 @@ _DATA_URI = re.compile(r"data:(?P<type>[^,;]*)(?P<parameters>(;[^,;]*)*),", re.I
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may be, checked before it is decoded.
+    """What an image may be, checked before it is decoded.
 
     Parameters
     ----------
     max_bytes : int
-        Largest encoded picture, in bytes.
+        Largest encoded image, in bytes.
     max_pixels : int
         Most pixels, width times height. The default is where Pillow begins to warn; at twice that it refuses by itself.
     max_side : int
@@ -98,7 +98,7 @@ class ImageLimits:
 
 
 def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int | None = None) -> Image.Image:
-    """Read one picture from any source.
+    """Read one image from any source.
 
     EXIF orientation is applied, transparency is flattened on white, every mode becomes RGB, and an animation gives
     its first frame.
@@ -112,7 +112,7 @@ def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int 
         Limits to hold it to; the defaults when None.
     enough : int or None
         The shorter side, in pixels, that is enough for the caller. A JPEG is then decoded at the smallest of its DCT
-        scales (1, 1/2, 1/4, 1/8) whose shorter side is no less; the picture is never enlarged.
+        scales (1, 1/2, 1/4, 1/8) whose shorter side is no less; the image is never enlarged.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int 
     ImageTooLarge
         If a limit is exceeded.
     ImageUnreadable
-        If the bytes are not a whole picture in one of `FORMATS`, or the array has no picture's shape.
+        If the bytes are not a whole image in one of `FORMATS`, or the array has no image's shape.
     ImageSourceRefused
         If it is a URL and the limits do not allow fetching.
     """
@@ -147,7 +147,7 @@ def load(source: ImageSource, limits: ImageLimits | None = None, *, enough: int 
 def _check_size(size: tuple[int, ...], limits: ImageLimits, name: str) -> None:
     width, height = size[0], size[1]
     if min(width, height) < 1:
-        raise ImageUnreadable(f"{name} is {width} x {height} pixels: nothing to see.", "Give a picture with pixels.")
+        raise ImageUnreadable(f"{name} is {width} x {height} pixels: nothing to see.", "Give an image with pixels.")
     if max(width, height) > limits.max_side:
         raise ImageTooLarge(
             f"{name} is {width} x {height} pixels; a side may have {limits.max_side:,} at most.",
@@ -173,7 +173,7 @@ def _decode(file: BinaryIO, limits: ImageLimits, enough: int | None, name: str) 
     except UnidentifiedImageError as error:
         file.seek(0)
         raise ImageUnreadable(
-            f"{name} is not a picture we can read; it begins with {file.read(12)!r}.", _READABLE
+            f"{name} is not an image we can read; it begins with {file.read(12)!r}.", _READABLE
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(
@@ -199,7 +199,7 @@ def _from_array(array: npt.NDArray[np.generic]) -> Image.Image:
     pixels: npt.NDArray[np.generic] = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
         raise ImageUnreadable(
-            f"{name} is not a picture.",
+            f"{name} is not an image.",
             "Shapes (h, w), (h, w, 1), (h, w, 3) and (h, w, 4) are; give a list for several.",
         )
     if pixels.dtype == np.bool_:
@@ -243,7 +243,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Apply EXIF orientation; unlike ``ImageOps.exif_transpose`` a malformed EXIF block is no obstacle."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # metadata is not the picture: hostile EXIF raises almost anything
+    except Exception:  # metadata is not the image: hostile EXIF raises almost anything
         orientation = None
     turn = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
     if turn is None:
@@ -297,11 +297,11 @@ def decode_base64(text: str) -> bytes:
             decoded = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageUnreadable(
-            f"The picture is not valid base64: {quote(text)}.",
+            f"The image is not valid base64: {quote(text)}.",
             "Send the file's bytes in base64, alone or as 'data:image/jpeg;base64,...'.",
         ) from error
     if not decoded:
-        raise ImageUnreadable("The picture is empty: 0 bytes of base64.", "Send the file's bytes in base64.")
+        raise ImageUnreadable("The image is empty: 0 bytes of base64.", "Send the file's bytes in base64.")
     return decoded
 
 
@@ -315,7 +315,7 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
     if isinstance(source, str) and is_url(source):
         if not limits.allow_urls:
             raise ImageSourceRefused(
-                f"{name} is a URL, and fetching pictures is off.",
+                f"{name} is a URL, and fetching images is off.",
                 "Send the file itself, or allow it: ZEROSHOT_ALLOW_URLS=true on the command line, "
                 "ImageLimits(allow_urls=True) in Python, ZEROSHOT_URL_HOSTS in a server.",
             )
@@ -328,7 +328,7 @@ def open_source(source: object, limits: ImageLimits) -> bytes | Path:
             return _within(content, limits, name)
         raise ImageUnreadable(f"{name} was opened as text.", "Open the file in binary mode ('rb').")
     raise ImageUnreadable(
-        f"{quote(source)} ({type(source).__name__}) is not a picture.",
+        f"{quote(source)} ({type(source).__name__}) is not an image.",
         "Give a path, bytes, a binary file, a PIL image, a numpy array or a data URI.",
     )
 
@@ -337,7 +337,7 @@ def _existing_file(source: str | Path, limits: ImageLimits, name: str) -> Path |
     path = Path(source)
     try:
         if path.is_dir():
-            raise ImageUnreadable(f"{name} is a folder, not a picture.", "Give the files inside it.")
+            raise ImageUnreadable(f"{name} is a folder, not an image.", "Give the files inside it.")
         with path.open("rb") as file:
             if not path.is_file():  # a pipe, such as a shell's <(...)
                 return _within(file.read(limits.max_bytes + 1), limits, name)
@@ -371,7 +371,7 @@ def _within(content: bytes, limits: ImageLimits, name: str) -> bytes:
 
 def _check_bytes(size: int, limits: ImageLimits, name: str) -> None:
     if size == 0:
-        raise ImageUnreadable(f"{name} is empty (0 bytes).", "Give a picture; the copy or upload may have failed.")
+        raise ImageUnreadable(f"{name} is empty (0 bytes).", "Give an image; the copy or upload may have failed.")
     if size > limits.max_bytes:
         raise ImageTooLarge(
             f"{name} has more than {limits.max_bytes:,} bytes.",

@@ -1,4 +1,4 @@
-"""From an RGB picture to a model's input array, as the model's own configuration says.
+"""From an RGB image to a model's input array, as the model's own configuration says.
 
 The arithmetic is open_clip's inference transform (``open_clip.transform.image_transform``), step for step, in Pillow
 and numpy.
@@ -23,7 +23,7 @@ ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 _LONGEST = 8
-"""A picture that would be this many times longer than the input is resized through a box, so that a 1 x 5000 one does
+"""An image that would be this many times longer than the input is resized through a box, so that a 1 x 5000 one does
 not become 224 x 1,120,000 on the way; rounding then differs by a grey level or two here and there."""
 
 _LARGEST = 4_096  # pixels of a side; no model is near it
@@ -33,7 +33,7 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model expects of a picture.
+    """What a model expects of an image.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class Preprocessing:
         return 2 * max(*self.size, self.resize_to or 0)
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Resize, crop or pad, and normalise one picture."""
+        """Resize, crop or pad, and normalise one image."""
         image = to_rgb(image)
         if self.resize_mode == "squash":
             fitted = self._resize(image, self.size)

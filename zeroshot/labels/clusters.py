@@ -25,15 +25,15 @@ class VectorFile(BaseModel):
 
 
 class ClusterEntry(BaseModel):
-    """A group of pictures that look alike."""
+    """A group of images that look alike."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: int = Field(ge=0, description="Which of the centroids; do not change it.")
     name: str = Field(description="What it is called. One name for two clusters makes them one; none leaves one out.")
-    pictures: int = Field(ge=0, description="How many.")
+    images: int = Field(ge=0, description="How many.")
     suggestions: list[str] = Field(default_factory=list, description="Names that fit it best, by text alone.")
-    examples: list[str] = Field(default_factory=list, description="Its most typical pictures.")
+    examples: list[str] = Field(default_factory=list, description="Its most typical images.")
 
 
 class ClusterFile(BaseModel):

@@ -1,8 +1,8 @@
-"""A head: what a few labelled pictures add to the text of the labels, on frozen features.
+"""A head: what a few labelled images add to the text of the labels, on frozen features.
 
 logits = logit_scale x T'  +  x W'  +  alpha exp(-beta (1 - x K')) Y
 
-T is the class matrix; W corrects it (a logistic probe that starts from the text); K are the example pictures
+T is the class matrix; W corrects it (a logistic probe that starts from the text); K are the example images
 themselves and Y says whose they are (Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
 Classification", ECCV 2022), each label's column summing to 1, so that a label is not likelier for having more
 examples. A label that the head has not seen keeps what its text says.
@@ -32,11 +32,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same head gives the same bytes
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about a head on pictures it had not seen.
+    """What was found out about a head on images it had not seen.
 
     Parameters
     ----------
-    pictures : int
+    images : int
         How many there were.
     zero_shot : float
         Accuracy of the text alone.
@@ -46,7 +46,7 @@ class Measured:
         95 % interval of the difference (paired bootstrap).
     """
 
-    pictures: int
+    images: int
     zero_shot: float
     accuracy: float
     gain_low: float
@@ -76,9 +76,9 @@ class Head:
     beta : float
         Sharpness of the cache.
     measured : Measured or None
-        None where there were too few pictures to measure anything.
+        None where there were too few images to measure anything.
     summary : str
-        In words: the method, and how many pictures.
+        In words: the method, and how many images.
     """
 
     model: str
@@ -103,7 +103,7 @@ class Head:
         Parameters
         ----------
         vectors : ndarray of float32, shape (n, dim)
-            Pictures.
+            Images.
         names : sequence of str
             k labels.
 

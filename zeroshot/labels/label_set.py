@@ -28,7 +28,7 @@ class Mode(StrEnum):
 
 
 class Calibration(BaseModel):
-    """What was fitted on labelled pictures, for one encoder.
+    """What was fitted on labelled images, for one encoder.
 
     Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
@@ -41,7 +41,7 @@ class Calibration(BaseModel):
     thresholds: dict[str, float] = Field(
         default_factory=dict, description="Scores that labels need in the mode multilabel, in [0, 1]."
     )
-    pictures: int = Field(0, ge=0, description="How many pictures it was fitted on.")
+    images: int = Field(0, ge=0, description="How many images it was fitted on.")
     fitted_on: str = Field("", description="Where they came from.")
 
 

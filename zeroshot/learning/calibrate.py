@@ -20,7 +20,7 @@ from zeroshot.scoring import Scores, ScoringOptions, softmax
 from zeroshot.statistics import BoolArray, IntArray, brier_scores, count_bins, f1_scores, log_likelihoods
 
 _LOWEST, _HIGHEST = 0.01, 100.0  # temperatures
-_PULL = 0.044  # of a threshold towards 0.5, per squared logit, over the number of pictures that have the label
+_PULL = 0.044  # of a threshold towards 0.5, per squared logit, over the number of images that have the label
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Quality:
 
     Parameters
     ----------
-    pictures : int
+    images : int
         How many were measured.
     accuracy : float
         Share whose best label is right.
@@ -43,7 +43,7 @@ class Quality:
         Brier score, in [0, 2].
     """
 
-    pictures: int
+    images: int
     accuracy: float
     ece: float
     ece_floor: float
@@ -149,7 +149,7 @@ def calibrate(
     )
     encoder = classifier.encoder
     fitted = Calibration(
-        model=encoder.spec, fingerprint=encoder.fingerprint, pictures=len(examples.keys), fitted_on=dataset.name
+        model=encoder.spec, fingerprint=encoder.fingerprint, images=len(examples.keys), fitted_on=dataset.name
     )
     head = label_set.head_for(encoder.fingerprint)
     if multilabel:
@@ -195,7 +195,7 @@ def _compare_thresholds(
     fitted: Calibration, scores: Scores, right: BoolArray, precision: float | None, problems: tuple[Problem, ...]
 ) -> CalibrationReport:
     """Measure what the thresholds change on images not fitted on."""
-    readings = (("every label of every picture", scores.ravel(), right.ravel()),)
+    readings = (("every label of every image", scores.ravel(), right.ravel()),)
     before, chosen = _measure_answers(scores >= 0.5, right), np.zeros_like(right)
     try:
         for fit, held_out in _halves(len(right)):
@@ -229,7 +229,7 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
     chance = np.random.default_rng(0)
     floors = [count_bins(confidence, chance.random(len(confidence)) < confidence).ece for _ in range(50)]
     return Quality(
-        pictures=len(right),
+        images=len(right),
         accuracy=float(hit.mean()),
         ece=count_bins(confidence, hit).ece,
         ece_floor=float(np.mean(floors)),
@@ -247,7 +247,7 @@ def fit_temperature(logits: Scores, right: IntArray) -> float:
         )
     if len(np.unique(right)) < 2:
         raise LearningError(
-            f"The pictures show {len(np.unique(right))} of the labels.", "Give pictures of two labels at least."
+            f"The images show {len(np.unique(right))} of the labels.", "Give images of two labels at least."
         )
     rows = np.arange(len(right))
     low, high = 1 / _HIGHEST, 1 / _LOWEST  # the slope of the likelihood in 1 / temperature only ever grows
@@ -261,7 +261,7 @@ def fit_temperature(logits: Scores, right: IntArray) -> float:
 def fit_thresholds(scores: Scores, right: BoolArray, *, precision: float | None = None) -> Scores:
     """Find each label's threshold, on its own scale, for the best F1 or for a wanted precision.
 
-    Few pictures say little: a threshold is drawn towards 0.5, the more the fewer pictures have the label.
+    Few images say little: a threshold is drawn towards 0.5, the more the fewer images have the label.
     """
     if precision is not None and not 0 < precision <= 1:
         raise OptionError(
@@ -273,7 +273,7 @@ def fit_thresholds(scores: Scores, right: BoolArray, *, precision: float | None 
             "Try another model or image: these give infinite or undefined numbers.",
         )
     if not right.any():
-        raise LearningError("No picture has any of the labels.", "Name the labels in the data as the label set does.")
+        raise LearningError("No image has any of the labels.", "Name the labels in the data as the label set does.")
     return np.array([_threshold(scores[:, label], right[:, label], precision) for label in range(scores.shape[1])])
 
 

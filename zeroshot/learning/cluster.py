@@ -1,9 +1,9 @@
-"""Pictures without labels, put into groups that look alike, and names for the groups by text alone.
+"""Images without labels, put into groups that look alike, and names for the groups by text alone.
 
 Spherical k-means with FAISS (Dhillon and Modha, "Concept Decompositions for Large Sparse Text Data using Clustering",
 Machine Learning 2001), the number of clusters by silhouette (Rousseeuw, Journal of Computational and Applied
 Mathematics 1987) where none is given; or HDBSCAN with scikit-learn (Campello et al., PAKDD 2013), which finds the
-number itself and leaves pictures out that are like no others.
+number itself and leaves images out that are like no others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zeroshot.optional import require
 from zeroshot.statistics import IntArray
 
 _TRIED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 50)
-_JUDGED = 2_000  # pictures that a number of clusters is judged by
+_JUDGED = 2_000  # images that a number of clusters is judged by
 _ROUNDS = 50
 _STARTS = 10
 _BETA = 5.0
@@ -157,7 +157,7 @@ def cluster(
         If an option is out of range.
     """
     used, vectors, problems = embed_images(images, classifier, on_progress)
-    clusters = cluster_pictures(vectors, count=count, method=method, min_cluster_size=min_cluster_size)
+    clusters = cluster_images(vectors, count=count, method=method, min_cluster_size=min_cluster_size)
     matrix, encoder = classifier.class_matrix(vocabulary), classifier.encoder
     ranked = suggest_names(clusters.centroids, matrix, vocabulary.names, top=len(clusters.centroids))
     names: list[str] = []
@@ -171,10 +171,10 @@ def cluster(
     return name_clusters(name, dict(enumerate(names)), head), report
 
 
-def cluster_pictures(
+def cluster_images(
     vectors: FloatArray, *, count: int | None = None, method: Method | str = Method.KMEANS, min_cluster_size: int = 5
 ) -> Clusters:
-    """Group pictures."""
+    """Group images."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     distinct = len(np.unique(vectors, axis=0))
     if not np.isfinite(vectors).all():
@@ -182,10 +182,10 @@ def cluster_pictures(
             "There are vectors that are not finite.", "Try another model: this one gives infinite or undefined numbers."
         )
     if distinct < 3:
-        raise LearningError(f"There are {distinct} different pictures.", "Give three at least.")
+        raise LearningError(f"There are {distinct} different images.", "Give three at least.")
     if count is not None and not 2 <= count < distinct:
         raise OptionError(
-            f"count={count} is not from 2 to {distinct - 1}, one less than the pictures.",
+            f"count={count} is not from 2 to {distinct - 1}, one less than the images.",
             f"Use 2 to {distinct - 1}.",
             field="count",
         )
@@ -241,7 +241,7 @@ def centroid_head(
         key_labels=np.arange(count),
         alpha=_STRENGTH * text / max(near, 1e-9),
         beta=_BETA,
-        summary=f"centroids of {count} clusters of {int((clusters.members >= 0).sum())} pictures",
+        summary=f"centroids of {count} clusters of {int((clusters.members >= 0).sum())} images",
     )
 
 
@@ -266,7 +266,7 @@ def _hdbscan(vectors: FloatArray, min_cluster_size: int) -> IntArray:
     found = require("sklearn.cluster").HDBSCAN(min_cluster_size=min_cluster_size, copy=True).fit_predict(vectors)
     if found.max() < 0:
         raise LearningError(
-            "No pictures lie closer together than the rest.", "Use k-means, or a smaller min_cluster_size."
+            "No images lie closer together than the rest.", "Use k-means, or a smaller min_cluster_size."
         )
     return np.asarray(found, dtype=np.int64)
 

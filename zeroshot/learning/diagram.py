@@ -21,7 +21,7 @@ _BARS, _GAP = "#3b76af", "#d9534f"
 
 
 def reliability_diagram(panels: Sequence[tuple[str, Scores, BoolArray]]) -> bytes:
-    """Draw one panel per reading of the same pictures, such as before and after a calibration.
+    """Draw one panel per reading of the same images, such as before and after a calibration.
 
     Each bar stands over a fifteenth of the confidences and is as high as the share of its answers that are right; the
     thin line is how many of the answers it has. Bars on the diagonal mean confidences that can be taken at their word.

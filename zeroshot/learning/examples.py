@@ -108,11 +108,11 @@ def embed_images(
 def check_unseen(examples: Examples, head: Head, fitted: Calibration | None, name: str) -> None:
     """Refuse to calibrate a head on the images that it was fitted on: it is surer of them than of any other."""
     copies = int(((examples.vectors @ head.keys.T) > 1 - 1e-5).any(axis=1).sum()) if len(head.keys) else 0
-    same = fitted is not None and (fitted.fitted_on, fitted.pictures) == (name, len(examples.keys))
+    same = fitted is not None and (fitted.fitted_on, fitted.images) == (name, len(examples.keys))
     if copies or same:
         raise LearningError(
-            f"The set's head was fitted on {copies or len(examples.keys)} of these pictures and is too sure of them.",
-            "Give others; 'zeroshot fit' has fitted the temperature already, on pictures left out.",
+            f"The set's head was fitted on {copies or len(examples.keys)} of these images and is too sure of them.",
+            "Give others; 'zeroshot fit' has fitted the temperature already, on images left out.",
         )
 
 

@@ -1,7 +1,7 @@
-"""A few labelled pictures made into a head, and what that is worth on pictures it has not seen.
+"""A few labelled images made into a head, and what that is worth on images it has not seen.
 
 Candidates blend the text's logits with a logistic probe and a Tip-Adapter cache in several strengths. Cross-validation
-takes the one under which the right labels of left-out pictures are likeliest. What the choice gains is measured by
+takes the one under which the right labels of left-out images are likeliest. What the choice gains is measured by
 bootstrapping its out-of-fold answers, the choice included (BBC-CV: Tsamardinos et al., "Bootstrapping the out-of-sample
 predictions for efficient and accurate cross-validation", Machine Learning 2018), so that the best of many candidates is
 not called better for being the luckiest.
@@ -28,13 +28,13 @@ from zeroshot.learning.propagation import neighbour_graph, propagate
 from zeroshot.scoring import Scores, ScoringOptions, softmax
 from zeroshot.statistics import BoolArray, IntArray, interval, log_likelihoods, resamples
 
-_TEACHER = 0.3  # the ridge of the probe that unlabelled pictures are first judged by
+_TEACHER = 0.3  # the ridge of the probe that unlabelled images are first judged by
 _FOLDS = 5
-_MEASURABLE = 10  # pictures; fewer say nothing about which candidate is best
+_MEASURABLE = 10  # images; fewer say nothing about which candidate is best
 _DRAWS = 1000
 
 _UNMEASURED = Choice(ridge=None, beta=5.0, strength=0.5)
-"""What one picture per label is good for: not below zero-shot on any data it was tried on, where the probe was."""
+"""What one image per label is good for: not below zero-shot on any data it was tried on, where the probe was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +162,7 @@ def fit(
         fingerprint=encoder.fingerprint,
         temperature=found.temperature,
         thresholds={} if old is None else old.thresholds,
-        pictures=len(right),
+        images=len(right),
         fitted_on=dataset.name,
     )
     report = FitReport(found.head, calibration, found.is_gain, inputs.names, found.pseudo_labels, used, problems)
@@ -196,7 +196,7 @@ def fit_head(
 
 
 class _Pool:
-    """Unlabelled pictures, in one graph with the labelled."""
+    """Unlabelled images, in one graph with the labelled."""
 
     def __init__(self, training: TrainingSet, unlabelled: FloatArray) -> None:
         self._unlabelled = unlabelled
@@ -204,7 +204,7 @@ class _Pool:
         self._graph: Any = neighbour_graph(self._everything)
 
     def spread(self, training: TrainingSet, rows: IntArray) -> tuple[TrainingSet, Scores]:
-        """Spread the labels of these rows; give the surer half of the unlabelled pictures, and what is made of all."""
+        """Spread the labels of these rows; give the surer half of the unlabelled images, and what is made of all."""
         known = training.take(rows)
         teacher = fit_probe(known, _TEACHER)
         logits = known.text_logits(self._everything)
@@ -253,9 +253,9 @@ def _cross_validate(training: TrainingSet, choices: Sequence[Choice], pool: _Poo
 
 
 def _bootstrap(hits: BoolArray, likelihoods: Scores) -> Measured:
-    """Choose on a draw of the pictures, and compare with the text, candidate 0, on the pictures not drawn.
+    """Choose on a draw of the images, and compare with the text, candidate 0, on the images not drawn.
 
-    Those give the mean. The interval is as wide as the same comparison's on the pictures drawn, which are as many as
+    Those give the mean. The interval is as wide as the same comparison's on the images drawn, which are as many as
     there are; on those not drawn, a third, it would be wider than the truth.
     """
     count = hits.shape[1]
@@ -276,7 +276,7 @@ def _bootstrap(hits: BoolArray, likelihoods: Scores) -> Measured:
 
 
 def _assign_folds(training: TrainingSet) -> IntArray:
-    """Give each picture a fold: labels spread evenly, copies of one picture together, -1 for a label's only one."""
+    """Give each image a fold: labels spread evenly, copies of one image together, -1 for a label's only one."""
     chance = np.random.default_rng(0)
     _, copies = np.unique(training.vectors, axis=0, return_inverse=True)
     folds = np.full(len(training.right), -1, dtype=np.int64)
@@ -306,13 +306,13 @@ def _check(training: TrainingSet, names: Sequence[str], unlabelled: FloatArray |
     seen = training.seen
     if len(seen) < 2:
         raise LearningError(
-            f"The pictures show {len(seen)} of the labels.",
-            "Give pictures of two labels at least.",
+            f"The images show {len(seen)} of the labels.",
+            "Give images of two labels at least.",
         )
     missing = [name for row, name in enumerate(names) if row not in set(seen.tolist())]
     if missing and not partial:
         shown = ", ".join(map(quote, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise LearningError(
-            f"There are no pictures of {shown}.",
+            f"There are no images of {shown}.",
             "Give images of them, or use --partial (partial=True): those labels then keep what their text says.",
         )

@@ -24,14 +24,14 @@ SHARES = (0.0, 0.3, 1.0)  # of a propagated label, over a given one
 _RIDGES = (3.0, 1.0, 0.3, 0.1)
 _BETAS = (3.0, 5.0)
 _STRENGTHS = (0.5, 1.0, 2.0)  # of the cache's differences between labels, over those of the text's logits
-_SCALED_BY = 1_000  # pictures that a cache's strength is scaled by
+_SCALED_BY = 1_000  # images that a cache's strength is scaled by
 _STEPS = 200
 _SMALL = 2**26  # multiplications of a step; where there are fewer, threads cost more than they save
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Pictures whose labels are known, and the text they are known under."""
+    """Images whose labels are known, and the text they are known under."""
 
     matrix: FloatArray
     logit_scale: float
@@ -41,7 +41,7 @@ class TrainingSet:
 
     @property
     def seen(self) -> IntArray:
-        """The labels that have pictures."""
+        """The labels that have images."""
         return np.unique(self.right)
 
     def text_logits(self, vectors: FloatArray) -> Scores:
@@ -49,11 +49,11 @@ class TrainingSet:
         return self.logit_scale * (vectors @ self.matrix.T).astype(np.float64)
 
     def take(self, rows: IntArray) -> TrainingSet:
-        """Keep some of the pictures."""
+        """Keep some of the images."""
         return TrainingSet(self.matrix, self.logit_scale, self.vectors[rows], self.right[rows], self.weights[rows])
 
     def join(self, other: TrainingSet) -> TrainingSet:
-        """Add the pictures of another training set under the same text."""
+        """Add the images of another training set under the same text."""
         return TrainingSet(
             self.matrix,
             self.logit_scale,
@@ -72,7 +72,7 @@ def fit_probe(training: TrainingSet, ridge: float, start: Scores | None = None) 
     """Find the correction to the class matrix under which the right labels are likeliest.
 
     Minimised, with L-BFGS, is the weighted mean of -log softmax(logit_scale x (T + D)')[right] plus
-    ridge / 2 ||D||^2; D is 0 for labels without pictures.
+    ridge / 2 ||D||^2; D is 0 for labels without images.
     """
     minimize = require("scipy.optimize").minimize
     scale, seen = training.logit_scale, training.seen
@@ -114,7 +114,7 @@ class Choice:
 
 
 class Blender:
-    """Logits of every candidate for some pictures, from parts computed once."""
+    """Logits of every candidate for some images, from parts computed once."""
 
     def __init__(self, training: TrainingSet, vectors: FloatArray, added: TrainingSet | None) -> None:
         self._text = training.text_logits(vectors)
@@ -186,7 +186,7 @@ def build_head(
 
 
 def _cache(training: TrainingSet, beta: float) -> Head:
-    """A cache whose logits differ between labels as much as the text's do, each picture judged without itself."""
+    """A cache whose logits differ between labels as much as the text's do, each image judged without itself."""
     rows = np.random.default_rng(0).permutation(len(training.right))[:_SCALED_BY]
     near = np.exp(-beta * (1.0 - (training.vectors[rows] @ training.vectors.T).astype(np.float64)))
     near[np.arange(len(rows)), rows] = 0.0
@@ -224,11 +224,11 @@ def _with(training: TrainingSet, added: TrainingSet, share: float) -> TrainingSe
     return training.join(replace(added, weights=share * added.weights))
 
 
-def _in_words(choice: Choice, pictures: int, added: int) -> str:
+def _in_words(choice: Choice, images: int, added: int) -> str:
     parts = []
     if choice.ridge is not None:
         parts.append(f"logistic probe from the text (ridge {choice.ridge:g})")
     if choice.strength:
         parts.append(f"Tip-Adapter cache (beta {choice.beta:g}, strength {choice.strength:g})")
     more = f" and {added} with propagated labels at {choice.share:g}" if added and choice.share else ""
-    return f"{' and '.join(parts) or 'the text alone'}, {pictures} pictures{more}"
+    return f"{' and '.join(parts) or 'the text alone'}, {images} images{more}"

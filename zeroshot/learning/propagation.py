@@ -1,8 +1,8 @@
-"""Labels that spread from few pictures to many over the graph of nearest neighbours.
+"""Labels that spread from few images to many over the graph of nearest neighbours.
 
 F = alpha S F + (1 - alpha) Y, iterated, where S is the symmetrically normalised graph and Y holds the known labels
 (Zhou et al., "Learning with Local and Global Consistency", NIPS 2003). What a model already believes of the unlabelled
-pictures stands in their rows of Y with a smaller weight (as the text's nodes do in Stojnic et al., "Label Propagation
+images stands in their rows of Y with a smaller weight (as the text's nodes do in Stojnic et al., "Label Propagation
 for Zero-shot Classification with Vision-Language Models", CVPR 2024).
 """
 
@@ -25,7 +25,7 @@ _ROUNDS = 25  # 0.5 ** 25 of the way is left
 
 
 def neighbour_graph(vectors: FloatArray) -> Any:
-    """Connect each picture with the ten most similar to it."""
+    """Connect each image with the ten most similar to it."""
     import faiss
 
     sparse = require("scipy.sparse")

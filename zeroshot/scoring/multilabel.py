@@ -1,12 +1,12 @@
 """Labels that do not exclude each other: each on its own scale.
 
-Raw cosines have no natural cut: their level differs between pictures. A picture's cosine with a label is therefore
+Raw cosines have no natural cut: their level differs between images. An image's cosine with a label is therefore
 compared with its cosines with a reference vocabulary, a thousand everyday names that have nothing to do with the
 question: a label that stands 2.5 standard deviations above what names in general reach is as likely there as not.
 
     z = (s - mean_v s_v) / std_v s_v            score = 1 / (1 + exp(-1.5 (z - 2.5)))
 
-(Z-score normalisation of retrieval scores; the cut and the slope were chosen on other pictures than those that
+(Z-score normalisation of retrieval scores; the cut and the slope were chosen on other images than those that
 docs/benchmarks.md reports.) A model that was trained with a sigmoid needs none of this: score = sigmoid(logit_scale s +
 logit_bias) (Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023).
 """

@@ -9,7 +9,7 @@ from zeroshot.labels import Mode
 
 @dataclass(frozen=True)
 class Prediction:
-    """One label's rank for one picture.
+    """One label's rank for one image.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ class Prediction:
     score : float
         Probability in [0, 1]; in the modes multiclass and binary all labels' scores sum to 1.
     similarity : float
-        Cosine between the picture and the label's text, in [-1, 1].
+        Cosine between the image and the label's text, in [-1, 1].
     """
 
     label: str
@@ -28,7 +28,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Classification:
-    """One picture's answer.
+    """One image's answer.
 
     Parameters
     ----------

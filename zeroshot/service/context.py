@@ -20,7 +20,7 @@ class RequestContext:
     deadline: float
     caller: str = "anonymous"
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
-    pictures: int = 0
+    images: int = 0
     status: int | None = None
 
     def add(self, stage: str, start: float, end: float) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from zeroshot.service.context import STAGES
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_PICTURES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+_IMAGES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a gauge for each counter that nobody needs
 _REASONS = ("key", "rate", "host", "origin", "overload", "memory", "size")
 
@@ -38,9 +38,9 @@ class Metrics:
             registry=self.registry,
         )
         self.batches = Histogram(
-            "zeroshot_batch_pictures", "Pictures encoded together.", buckets=_PICTURES, registry=self.registry
+            "zeroshot_batch_images", "Images encoded together.", buckets=_IMAGES, registry=self.registry
         )
-        self.pictures = Counter("zeroshot_pictures", "Pictures encoded.", registry=self.registry)
+        self.images = Counter("zeroshot_images", "Images encoded.", registry=self.registry)
         self.refusals = Counter(
             "zeroshot_refusals",
             f"Requests refused before they were worked on: {', '.join(_REASONS)}.",

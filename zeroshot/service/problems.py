@@ -47,7 +47,7 @@ _OPENAI = ("/v1/embeddings", "/v1/models")
 
 
 class RequestError(errors.InputError):
-    """The request itself, rather than a picture or a label, cannot be used."""
+    """The request itself, rather than an image or a label, cannot be used."""
 
     def __init__(self, status: int, type: str, message: str, remedy: str = "", field: str | None = None) -> None:  # noqa: A002
         super().__init__(message, remedy, field=field)

@@ -42,17 +42,17 @@ class ClassifyJob:
 async def read_classify_job(request: Request, state: ServiceState) -> ClassifyJob:
     """Read a request to classify."""
     content_type, max_images = media_type(request), state.config.max_images_per_request
-    if not is_picture(content_type) and (beside := [name for name in request.query_params if name in OPTIONS]):
+    if not is_image(content_type) and (beside := [name for name in request.query_params if name in OPTIONS]):
         raise invalid(
-            f"{beside[0]} is in the query, and the body is no picture.",
-            "Options in the query go with a picture as the body; put them into the body.",
+            f"{beside[0]} is in the query, and the body is no image.",
+            "Options in the query go with an image as the body; put them into the body.",
             beside[0],
         )
     if is_json(content_type):
         job = _from_json(await read_question(await request.body(), ClassifyRequest, state.config.few_labels))
     elif content_type == "multipart/form-data":
         job = await _from_form(request, state.pipeline.classifier.limits.max_bytes, max_images)
-    elif is_picture(content_type):
+    elif is_image(content_type):
         question = check_fields(_options(request.query_params), Question)
         job = ClassifyJob([await request.body()], question, is_single=True)
     else:
@@ -60,11 +60,11 @@ async def read_classify_job(request: Request, state: ServiceState) -> ClassifyJo
             415,
             "unsupported-content-type",
             f"The content type is {content_type or 'missing'}.",
-            "Send application/json, multipart/form-data, or the picture itself as image/jpeg or another image type.",
+            "Send application/json, multipart/form-data, or the image itself as image/jpeg or another image type.",
         )
     if len(job.sources) > max_images:
         raise invalid(
-            f"There are {len(job.sources)} pictures; {max_images} are the most in one request.",
+            f"There are {len(job.sources)} images; {max_images} are the most in one request.",
             "Send them to /v1/classify/stream, or raise ZEROSHOT_MAX_IMAGES_PER_REQUEST.",
             "images",
         )
@@ -88,8 +88,8 @@ def is_json(content_type: str) -> bool:
     )
 
 
-def is_picture(content_type: str) -> bool:
-    """Whether a body of this type is a picture itself."""
+def is_image(content_type: str) -> bool:
+    """Whether a body of this type is an image itself."""
     return content_type.startswith("image/") or content_type == "application/octet-stream"
 
 
@@ -142,7 +142,7 @@ async def read_form(request: Request, max_image_bytes: int, max_images: int = 1)
         form = await request.form(max_files=max_images, max_fields=20_000, max_part_size=max_image_bytes)
     except HTTPException as error:
         raise RequestError(
-            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send pictures as files."
+            400, "invalid-form", f"The form cannot be read: {error.detail}.", "Send images as files."
         ) from error
     uploads = [part for part in form.getlist("image") if isinstance(part, UploadFile)]
     if not uploads:

@@ -41,8 +41,8 @@ class StateCollector:
         """Give their values now."""
         pipeline = self._state.pipeline
         batcher, cache = pipeline.batcher, pipeline.classifier.cache
-        yield GaugeMetricFamily("zeroshot_in_flight", "Pictures being worked on.", pipeline.in_flight)
-        yield GaugeMetricFamily("zeroshot_queue_depth", "Pictures waiting for the encoder.", batcher.waiting)
+        yield GaugeMetricFamily("zeroshot_in_flight", "Images being worked on.", pipeline.in_flight)
+        yield GaugeMetricFamily("zeroshot_queue_depth", "Images waiting for the encoder.", batcher.waiting)
         yield GaugeMetricFamily("zeroshot_encoder_up", "1 while the encoder is healthy.", float(batcher.health == "ok"))
         yield CounterMetricFamily("zeroshot_encoder_restarts", "Encoder threads replaced.", batcher.restarts)
         if cache is not None:

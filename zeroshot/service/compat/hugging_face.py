@@ -25,7 +25,7 @@ class HuggingFaceParameters(BaseModel):
 
 
 class HuggingFaceRequest(BaseModel):
-    """A picture and its labels, in Hugging Face's schema; what else a client sends is not looked at."""
+    """An image and its labels, in Hugging Face's schema; what else a client sends is not looked at."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -33,7 +33,7 @@ class HuggingFaceRequest(BaseModel):
         }
     )
 
-    inputs: str = Field(description="The picture's bytes in base64.")
+    inputs: str = Field(description="The image's bytes in base64.")
     parameters: HuggingFaceParameters
 
 
@@ -53,7 +53,7 @@ router = APIRouter(tags=["compatibility"])
 @router.post(
     "/hf/zero-shot-image-classification",
     response_model=list[HuggingFaceScore],
-    summary="Rank labels for one picture (Hugging Face's schema)",
+    summary="Rank labels for one image (Hugging Face's schema)",
     description=(
         "The labels' warnings are in the header X-Zeroshot-Warnings, a JSON list. "
         'For `huggingface_hub.InferenceClient(model="http://.../hf/zero-shot-image-classification")`.'
@@ -67,7 +67,7 @@ async def classify(request: Request) -> Response:
     template = asked.parameters.hypothesis_template
     question = Question(labels=[*asked.parameters.candidate_labels], templates=None if template is None else [template])
     ranking = await prepare(pipeline, question)
-    current.get().pictures = 1
+    current.get().images = 1
     answer = await ranking.rank(await pipeline.embed(asked.inputs))
     scores = [HuggingFaceScore(label=one.label, score=one.score) for one in answer.predictions]
     headers = {"X-Zeroshot-Warnings": json.dumps(answer.warnings)} if answer.warnings else None

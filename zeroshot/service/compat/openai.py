@@ -1,6 +1,6 @@
 """Embeddings in the schema of OpenAI's API, and what models there are.
 
-Pictures are sent as data URIs with ``"modality": "image"``, as infinity takes them.
+Images are sent as data URIs with ``"modality": "image"``, as infinity takes them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class EmbeddingRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"input": ["a photo of a cat"], "model": "tiny"}]}
     )
 
-    input: str | list[str] | list[int] | list[list[int]] = Field(description="Texts, or pictures as data URIs.")
+    input: str | list[str] | list[int] | list[list[int]] = Field(description="Texts, or images as data URIs.")
     model: str = Field(description="The model spec that is served: see /v1/models.", examples=["tiny"])
     encoding_format: Literal["float", "base64"] = Field("float", description="base64 is of float32, little-endian.")
     dimensions: int | None = Field(None, description="Vectors cannot be shortened; the model's own number is accepted.")
@@ -87,7 +87,7 @@ router = APIRouter()
     "/v1/embeddings",
     response_model=EmbeddingResponse,
     tags=["embeddings"],
-    summary="Embed texts or pictures (OpenAI's schema)",
+    summary="Embed texts or images (OpenAI's schema)",
     openapi_extra=body(EmbeddingRequest),
     responses=problems(400, 404, 408, 413, 422, 503, 504),
 )

@@ -16,22 +16,22 @@ from zeroshot.service.requests import invalid, read_body
 from zeroshot.service.schemas.classify import PIXEL, Warned
 from zeroshot.service.state import ServiceState
 
-_PICTURE: JsonDict = {"type": "base64", "value": PIXEL.partition(",")[2]}
+_IMAGE: JsonDict = {"type": "base64", "value": PIXEL.partition(",")[2]}
 
 Kind = Literal["image", "text"]
 
 
 class RoboflowImage(BaseModel):
-    """A picture."""
+    """An image."""
 
     type: Literal["base64", "url"]
     value: str
 
 
 class RoboflowImages(BaseModel):
-    """Pictures to embed; what else a client sends is not looked at."""
+    """Images to embed; what else a client sends is not looked at."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PICTURE}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": _IMAGE}]})
 
     image: RoboflowImage | list[RoboflowImage]
 
@@ -47,7 +47,7 @@ class RoboflowTexts(BaseModel):
 class RoboflowComparison(BaseModel):
     """A subject, and what to compare it with."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"subject": _PICTURE, "prompt": ["cat", "dog"]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"subject": _IMAGE, "prompt": ["cat", "dog"]}]})
 
     subject: RoboflowImage | str
     subject_type: Kind = "image"
@@ -77,7 +77,7 @@ _RESPONSES = problems(400, 408, 413, 422, 503, 504)
 
 @router.post(
     "/embed_image",
-    summary="Embed pictures (Roboflow's schema)",
+    summary="Embed images (Roboflow's schema)",
     openapi_extra=body(RoboflowImages),
     responses=_RESPONSES,
 )
@@ -100,7 +100,7 @@ async def embed_text(request: Request) -> RoboflowEmbeddings:
 
 @router.post(
     "/compare",
-    summary="Compare a picture or a text with others (Roboflow's schema)",
+    summary="Compare an image or a text with others (Roboflow's schema)",
     openapi_extra=body(RoboflowComparison),
     responses=_RESPONSES,
 )
@@ -129,7 +129,7 @@ async def _embed(
         return await state.pipeline.embed_texts(texts)
     images = [item.value for item in items if isinstance(item, RoboflowImage)]
     if len(images) != len(items):
-        raise invalid(f"{field} is not a picture.", 'Send {"type": "base64", "value": ...}.', field)
+        raise invalid(f"{field} is not an image.", 'Send {"type": "base64", "value": ...}.', field)
     return await state.pipeline.embed_images(images), ()
 
 

@@ -23,7 +23,7 @@ from zeroshot.errors import DeadlineExceeded, Overloaded, ServiceError, WorkerLo
 from zeroshot.service.config import ServiceConfig
 
 _WANTED_BATCH_S = 1.0  # a batch is kept small enough to take no longer
-_MEMORY = 0.2  # weight of the newest batch in the running mean of seconds per picture
+_MEMORY = 0.2  # weight of the newest batch in the running mean of seconds per image
 
 Health = Literal["ok", "stalled", "dead"]
 
@@ -61,7 +61,7 @@ class Batcher:
         self.max_waiting = config.max_in_flight
         self.stall_s = config.stall_timeout_s
         self.close_s = config.close_timeout_s
-        self.picture_s = 0.0  # running mean of seconds per picture
+        self.image_s = 0.0  # running mean of seconds per image
         self.batches = 0
         self.restarts = 0
         self._on_batch = on_batch
@@ -87,13 +87,13 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """How long an image that came now would wait, in seconds, by what images took lately."""
-        return (len(self._waiting) + self.max_batch) * self.picture_s
+        return (len(self._waiting) + self.max_batch) * self.image_s
 
     def submit(self, job: Job, *, high_priority: bool = False) -> None:
         """Put an image in the queue; one of high priority goes first, and is never refused."""
         with self._changed:
             if self._closed or (len(self._waiting) >= self.max_waiting and not high_priority):
-                raise Overloaded(f"{len(self._waiting)} pictures are waiting.", retry_after_s=self.wait_s)
+                raise Overloaded(f"{len(self._waiting)} images are waiting.", retry_after_s=self.wait_s)
             if high_priority:
                 self._waiting.appendleft(job)
             else:
@@ -159,8 +159,8 @@ class Batcher:
             if not self._waiting:
                 return None
             most = self.max_batch
-            if self.picture_s > 0:
-                most = max(1, min(most, int(_WANTED_BATCH_S / self.picture_s)))
+            if self.image_s > 0:
+                most = max(1, min(most, int(_WANTED_BATCH_S / self.image_s)))
             batch: list[Job] = []
             late: list[Job] = []
             now = time.monotonic()
@@ -172,7 +172,7 @@ class Batcher:
                     batch.append(job)
             self._busy_since = now
             self._changed.notify_all()
-        _fail(late, DeadlineExceeded, "The request's time was up before its picture was encoded.")
+        _fail(late, DeadlineExceeded, "The request's time was up before its image was encoded.")
         return batch
 
     def _encode(self, batch: list[Job]) -> None:
@@ -198,7 +198,7 @@ class Batcher:
             job.ended = ended
         took = ended - start
         each = took / len(batch)
-        self.picture_s = each if self.picture_s == 0 else (1 - _MEMORY) * self.picture_s + _MEMORY * each
+        self.image_s = each if self.image_s == 0 else (1 - _MEMORY) * self.image_s + _MEMORY * each
         self._on_batch(BatchReport(len(batch), [start - job.arrived for job in batch], took))  # before the answers
         for job, row in zip(batch, rows, strict=True):
             job.future.set_result(row)

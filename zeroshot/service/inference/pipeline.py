@@ -92,8 +92,8 @@ class Pipeline:
         if self.in_flight + images > self.max_in_flight:
             self.metrics.refused("overload")
             raise Overloaded(
-                f"{self.in_flight} pictures are in flight, of {self.max_in_flight} at most.",
-                "Try again later." if images <= self.max_in_flight else "Send fewer pictures at once.",
+                f"{self.in_flight} images are in flight, of {self.max_in_flight} at most.",
+                "Try again later." if images <= self.max_in_flight else "Send fewer images at once.",
                 retry_after_s=self.retry_after_s,
             )
         self.in_flight += images
@@ -105,7 +105,7 @@ class Pipeline:
     @property
     def retry_after_s(self) -> float:
         """When it is worth trying again: when what is in flight will be done."""
-        return max(1.0, self.in_flight * self.batcher.picture_s)
+        return max(1.0, self.in_flight * self.batcher.image_s)
 
     async def embed(self, source: str | bytes) -> FloatArray:
         """Decode and encode one image: its bytes, base64, a data URI, or a URL."""
@@ -144,7 +144,7 @@ class Pipeline:
 
     async def embed_images(self, sources: Sequence[str | bytes]) -> FloatArray:
         """Embed n images at once: (n, dim); the first that cannot be used is raised."""
-        current.get().pictures += len(sources)
+        current.get().images += len(sources)
         with self.admitted(max(0, len(sources) - 1)):
             return np.stack(await gather(self.embed(source) for source in sources))
 
@@ -260,7 +260,7 @@ class Pipeline:
         """Count a batch; called in the encoder's thread, before the answers, so that /metrics includes them."""
         metrics = self.metrics
         metrics.batches.observe(report.size)
-        metrics.pictures.inc(report.size)
+        metrics.images.inc(report.size)
         for waited in report.waited_s:
             metrics.stage["queue"].observe(waited)
         metrics.stage["encode"].observe(report.took_s)

@@ -26,7 +26,7 @@ _FREE = frozenset(["/", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/
 _INFERENCE = ("/v1/classify", "/v1/embeddings", "/hf/", "/clip/")
 _INFERENCE_IN_GALLERY = ("/items", "/search", "/classify")
 _REFUSAL = bytes(
-    problem(503, "overloaded", "The server is at work on as many pictures as it takes on. Try again later.").body
+    problem(503, "overloaded", "The server is at work on as many images as it takes on. Try again later.").body
 )
 _REFUSAL_HEADERS = [
     (b"content-type", b"application/problem+json"),

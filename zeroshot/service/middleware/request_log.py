@@ -104,8 +104,8 @@ class RequestLog:
                     "client": client[0] if client else "-",
                     **{f"{name}_ms": round(1e3 * (end - begin), 1) for name, (begin, end) in context.stages.items()},
                 }
-                if context.pictures:
-                    facts["pictures"] = context.pictures
+                if context.images:
+                    facts["images"] = context.images
                 ACCESS.log(level, "%s %s", method, _loggable(scope["path"]), extra=facts)
         if self.tracing is not None:
             text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}

@@ -41,17 +41,17 @@ _OTHER_BODIES = {
     "multipart/form-data": {"schema": MULTIPART_SCHEMA},
     "image/*": {"schema": {"type": "string", "format": "binary"}},
 }
-_STREAM = {"schema": {"type": "string", "description": "A Question, then StreamLines; a StreamAnswer per picture."}}
+_STREAM = {"schema": {"type": "string", "description": "A Question, then StreamLines; a StreamAnswer per image."}}
 _Outcome = Answer | ZeroshotError
 
 
 @router.post(
     "/v1/classify",
     response_model=Answer | Answers,
-    summary="Rank labels for one picture or several",
+    summary="Rank labels for one image or several",
     description=(
-        "As JSON, as a form, or with the picture itself as the body and the options in the query. With `images`, "
-        "or several files, there is one result per picture, and a bad one harms no other."
+        "As JSON, as a form, or with the image itself as the body and the options in the query. With `images`, "
+        "or several files, there is one result per image, and a bad one harms no other."
     ),
     openapi_extra=body(ClassifyRequest, _OTHER_BODIES, parameters=QUERY_PARAMETERS),
     responses=problems(400, 404, 408, 413, 415, 422, 503, 504),
@@ -59,7 +59,7 @@ _Outcome = Answer | ZeroshotError
 async def classify(request: Request) -> Response:
     state: ServiceState = request.app.state.service
     job = await read_classify_job(request, state)
-    current.get().pictures = len(job.sources)
+    current.get().images = len(job.sources)
     if job.is_single:
         ranking = await prepare(state.pipeline, job.question)
         return _json(await ranking.rank(await state.pipeline.embed(job.sources[0])))
@@ -72,10 +72,10 @@ async def classify(request: Request) -> Response:
 
 @router.post(
     "/v1/classify/stream",
-    summary="Rank labels for any number of pictures",
+    summary="Rank labels for any number of images",
     description=(
         "The body is NDJSON of any length: its first line is a `Question`, and each other one a `StreamLine`. The "
-        "answer is NDJSON too, one `StreamAnswer` per picture, in order; it is sent when the body is in."
+        "answer is NDJSON too, one `StreamAnswer` per image, in order; it is sent when the body is in."
     ),
     response_class=Response,
     openapi_extra={"requestBody": {"required": True, "content": {NDJSON: _STREAM}}},
@@ -88,7 +88,7 @@ async def classify_stream(request: Request) -> Response:
             415,
             "unsupported-content-type",
             f"The content type is {media_type(request) or 'missing'}.",
-            f"Send {NDJSON}: a line with the labels, then a line per picture.",
+            f"Send {NDJSON}: a line with the labels, then a line per image.",
         )
     pipeline, config = state.pipeline, state.config
     with pipeline.admitted(config.stream_window - 1):
@@ -152,7 +152,7 @@ class Ranking:
                     yield await _first(pending, index)
                     index += 1
                 current.get().deadline = time.monotonic() + timeout_s
-                current.get().pictures += 1
+                current.get().images += 1
                 pending.append(self._begin(line))
             while pending:
                 yield await _first(pending, index)

@@ -17,7 +17,7 @@ from zeroshot.encoders import FloatArray
 from zeroshot.errors import GalleryCorrupt, ZeroshotError
 from zeroshot.gallery import Gallery, Item, gallery_names, summarise
 from zeroshot.gallery import Query as GalleryQuery
-from zeroshot.gallery.ingest import picture_size
+from zeroshot.gallery.ingest import image_size
 from zeroshot.gallery.queries import unit_vector
 from zeroshot.images import ImageLimits
 from zeroshot.images.loading import decode_base64, open_source
@@ -109,7 +109,7 @@ async def delete_gallery(name: Name, request: Request) -> Response:
 @router.post(
     "/{name}/items",
     response_model=schemas.ItemResults,
-    summary="Add pictures or vectors",
+    summary="Add images or vectors",
     description=(
         "Each item is stored or refused by itself. As `application/x-ndjson` the body may be of any length: one "
         "item a line (`?replace=true` to replace); the answer has one result a line, sent when the body is done."
@@ -174,7 +174,7 @@ async def delete_item(name: Name, request: Request, id: str) -> Response:  # noq
 
 @router.post(
     "/{name}/search",
-    summary="Find items by sentence, picture, stored item or vector, or a weighted sum of them",
+    summary="Find items by sentence, image, stored item or vector, or a weighted sum of them",
     openapi_extra=body(schemas.SearchRequest, _FORM),
     responses=problems(400, 404, 408, 409, 413, 422, 500, 503, 504),
 )
@@ -290,7 +290,7 @@ async def _store(
     state: ServiceState = request.app.state.service
     prepared = await _in_thread(request, lambda _: [_prepare(gallery, entry) for entry in entries])
     sources = [one[1] for one in prepared if isinstance(one, tuple) and isinstance(one[1], bytes)]
-    current.get().pictures += len(sources)
+    current.get().images += len(sources)
     embedded = iter(await state.pipeline.embed_each(sources, at_once=state.config.stream_window))
     rows: list[tuple[Item, FloatArray]] = []
     outcomes: list[ZeroshotError | None] = []
@@ -333,7 +333,7 @@ def _prepare(
         content = open_source(source, gallery.limits or ImageLimits())
         if not isinstance(content, bytes):
             raise TypeError(content)  # a path never gets here
-        width, height = picture_size(content)
+        width, height = image_size(content)
         sha256 = hashlib.sha256(content).hexdigest()
         return Item(entry.id or sha256, entry.uri, sha256, width, height, len(content), None, entry.metadata), content
     except ZeroshotError as error:

@@ -16,7 +16,7 @@ async def healthz() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="A picture has just been encoded", responses=problems(503))
+@router.get("/readyz", summary="An image has just been encoded", responses=problems(503))
 async def readyz(request: Request) -> Health:
     await request.app.state.service.pipeline.probe()
     return Health(status="ready")

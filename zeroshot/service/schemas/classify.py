@@ -59,7 +59,7 @@ class Question(Strict):
 
 
 class ClassifyRequest(Question):
-    """One picture or several, and the labels to rank."""
+    """One image or several, and the labels to rank."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -68,15 +68,15 @@ class ClassifyRequest(Question):
     )
 
     image: str | None = Field(
-        None, description="The picture's bytes in base64, a data URI, or a URL where the server fetches any."
+        None, description="The image's bytes in base64, a data URI, or a URL where the server fetches any."
     )
     images: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="Several pictures instead of `image`; each is answered or refused by itself, in `results`."
+        None, description="Several images instead of `image`; each is answered or refused by itself, in `results`."
     )
 
 
 class StreamLine(Strict):
-    """One picture of a stream."""
+    """One image of a stream."""
 
     image: str = Field(description="As in `ClassifyRequest`.")
     id: str | None = Field(None, max_length=1000, description="Comes back with the answer.")
@@ -102,7 +102,7 @@ class PredictionObject(BaseModel):
 
     label: str = Field(examples=["cat"])
     score: float = Field(ge=0, le=1, description="Probability; they sum to 1 where labels exclude each other.")
-    similarity: float = Field(ge=-1, le=1, description="Cosine between the picture and the label.")
+    similarity: float = Field(ge=-1, le=1, description="Cosine between the image and the label.")
 
 
 class Answer(BaseModel):
@@ -120,21 +120,21 @@ class Answer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """Why one picture of several has no answer."""
+    """Why one image of several has no answer."""
 
     problem: Problem
 
 
 class Answers(BaseModel):
-    """One answer or refusal per picture, in order."""
+    """One answer or refusal per image, in order."""
 
     results: list[Answer | Refusal]
 
 
 class StreamAnswer(BaseModel):
-    """One line of a stream's answers: of one picture, an `answer` or a `problem`."""
+    """One line of a stream's answers: of one image, an `answer` or a `problem`."""
 
-    index: int = Field(description="Which picture, from 0.")
+    index: int = Field(description="Which image, from 0.")
     id: str | None = Field(None, description="As it was given.")
     answer: Answer | None = None
     problem: Problem | None = None
@@ -168,7 +168,7 @@ MULTIPART_SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {"type": "string", "format": "binary"},
             "minItems": 1,
-            "description": "The picture; several of them are answered in `results`.",
+            "description": "The image; several of them are answered in `results`.",
         },
         **OPTIONS,
     },
@@ -176,7 +176,7 @@ MULTIPART_SCHEMA: dict[str, Any] = {
 """The multipart form of `ClassifyRequest`."""
 
 QUERY_PARAMETERS: list[dict[str, Any]] = [
-    {"name": name, "in": "query", "required": False, "schema": schema, "description": "For a body that is a picture."}
+    {"name": name, "in": "query", "required": False, "schema": schema, "description": "For a body that is an image."}
     for name, schema in OPTIONS.items()
 ]
-"""The options of a request whose body is the picture itself."""
+"""The options of a request whose body is the image itself."""

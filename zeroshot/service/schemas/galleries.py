@@ -74,7 +74,7 @@ class GalleryInfo(BaseModel):
 
 
 class NewItem(Strict):
-    """An item to store: a picture, or a ready vector."""
+    """An item to store: an image, or a ready vector."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -82,10 +82,10 @@ class NewItem(Strict):
         json_schema_extra={"examples": [{"id": "car-1", "image": "iVBORw0KGgo...", "metadata": {"year": 2021}}]},
     )
 
-    id: str | None = Field(None, description="Default: the picture's SHA-256, or a random one for a vector.")
-    image: str | None = Field(None, description="The picture's bytes in base64, or a data URI.")
-    vector: list[float] | None = Field(None, description="A ready vector of the gallery's model, instead of a picture.")
-    uri: str | None = Field(None, description="Where the picture is.")
+    id: str | None = Field(None, description="Default: the image's SHA-256, or a random one for a vector.")
+    image: str | None = Field(None, description="The image's bytes in base64, or a data URI.")
+    vector: list[float] | None = Field(None, description="A ready vector of the gallery's model, instead of an image.")
+    uri: str | None = Field(None, description="Where the image is.")
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -142,7 +142,7 @@ class QueryObject(Strict):
     """One thing to look for: exactly one of text, image, id and vector."""
 
     text: str | None = Field(None, examples=["red sports car"])
-    image: str | None = Field(None, description="The picture's bytes in base64, or a data URI.")
+    image: str | None = Field(None, description="The image's bytes in base64, or a data URI.")
     id: str | None = Field(None, description="A stored item.")
     vector: list[float] | None = None
     weight: float = Field(1.0, description="How much it counts; below 0 it is moved away from.")

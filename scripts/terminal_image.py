@@ -1,4 +1,4 @@
-"""Draw docs/terminal.png, the README's picture: the real output of `make demo`, through rich and headless Chromium."""
+"""Draw docs/terminal.png, the README's image: the real output of `make demo`, through rich and headless Chromium."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zeroshot import ZeroShotClassifier
 from zeroshot.cli.rendering import Renderer
 
 ROOT = Path(__file__).parent.parent
-PICTURES = ("cat", "coffee", "rocket", "camera", "motorcycle", "astronaut")
+IMAGES = ("cat", "coffee", "rocket", "camera", "motorcycle", "astronaut")
 WIDTH, HEIGHT = 760, 500
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     console.print("[bold]$ zeroshot classify examples/photos --labels-file examples/labels.txt --top 3[/]")
     labels = (ROOT / "examples/labels.txt").read_text().splitlines()
     classifier, renderer = ZeroShotClassifier("tiny", labels), Renderer(console)
-    for name in PICTURES:
+    for name in IMAGES:
         renderer.show(f"examples/photos/{name}.jpg", classifier.classify(ROOT / f"examples/photos/{name}.jpg", top_k=3))
     page = console.export_html(theme=MONOKAI, inline_styles=True)
     page = page.replace("<body", '<body style="margin:18px;font-size:15px;line-height:1.25"', 1)

@@ -49,7 +49,7 @@ def cat() -> Image.Image:
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
-    """The bytes of a picture in a format."""
+    """The bytes of an image in a format."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -122,7 +122,7 @@ CATS: dict[str, Callable[[], bytes]] = {
 """Each must be seen as the cat it is."""
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "text named .jpg": (lambda: b"this is not a picture, it is a text", "image-unreadable"),
+    "text named .jpg": (lambda: b"this is not an image, it is a text", "image-unreadable"),
     "empty file": (lambda: b"", "image-unreadable"),
     "truncated JPEG": (lambda: encode(cat(), "JPEG")[:4000], "image-unreadable"),
     "truncated PNG": (lambda: encode(cat(), "PNG")[:20000], "image-unreadable"),
