@@ -119,7 +119,7 @@ def test_a_stream_is_answered_line_by_line_and_bad_lines_in_their_place(client: 
     lines: list[object] = [{"labels": ["cat", "dog", "rocket"], "top_k": 1}]
     lines += [{"image": CAT, "id": f"cat-{number}"} for number in range(40)]
     lines[3] = {"image": base64.b64encode(BAD["truncated JPEG"][0]()).decode(), "id": "broken"}
-    lines[5] = {"image": CAT}
+    lines[5] = {"photo": CAT}
     text = "\n".join([*(json.dumps(line) for line in lines), "", "{not json"])
     headers = {"content-type": "application/x-ndjson"}
     answer = client.post("/v1/classify/stream", content=text, headers=headers)

@@ -78,6 +78,7 @@ class Pipeline:
         self.download = download
         self.max_in_flight = config.max_in_flight
         self.in_flight = 0
+        self._more_in_flight = 0  # of requests of several images, beyond the first
         self.batcher = Batcher(classifier.encoder, config, self._on_batch)
         self._decoders = ThreadPoolExecutor(config.decode_threads or available_cpus(), "zeroshot-decode")
         self._fetchers = ThreadPoolExecutor(config.fetch_threads, "zeroshot-fetch")
@@ -87,20 +88,25 @@ class Pipeline:
         self._probe: tuple[float, Future[FloatArray]] | None = None
 
     @contextmanager
-    def admitted(self, images: int) -> Iterator[None]:
-        """Hold places for images."""
-        if self.in_flight + images > self.max_in_flight:
+    def admitted(self, more: int) -> Iterator[None]:
+        """Hold places for a request's images beyond the first, which `Limits` holds a place for.
+
+        They are counted apart: requests that each hold one place and ask for more must not all refuse each other.
+        """
+        if self._more_in_flight + more >= self.max_in_flight:
             self.metrics.refused("overload")
             raise Overloaded(
                 f"{self.in_flight} images are in flight, of {self.max_in_flight} at most.",
-                "Try again later." if images <= self.max_in_flight else "Send fewer images at once.",
+                "Try again later." if more < self.max_in_flight else "Send fewer images at once.",
                 retry_after_s=self.retry_after_s,
             )
-        self.in_flight += images
+        self.in_flight += more
+        self._more_in_flight += more
         try:
             yield
         finally:
-            self.in_flight -= images
+            self.in_flight -= more
+            self._more_in_flight -= more
 
     @property
     def retry_after_s(self) -> float:
