@@ -310,7 +310,8 @@ class Gallery:
         if not 1 <= top_k <= MAX_TOP_K:
             raise OptionError(f"top_k={top_k} is out of range.", f"Use 1 to {MAX_TOP_K:,}.", field="top_k")
         queries = as_queries(query)
-        emit_warnings(text_warnings(self.encoder, [part.text for part in queries if part.text is not None]), on_warning)
+        if texts := [part.text for part in queries if part.text is not None]:
+            emit_warnings(text_warnings(self.encoder, texts), on_warning)
         vector = combine(queries, self.encoder, lambda id_: self._store.get(id_)[1], self.limits)
         own = {part.id for part in queries if part.id is not None}
         candidates = self._index.search(vector, top_k + len(own), where, exact=exact)
