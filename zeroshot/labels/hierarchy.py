@@ -54,8 +54,8 @@ class Hierarchy:
     @property
     def leaves(self) -> IntArray:
         """Labels that are no label's parent, shape (leaves,)."""
-        leaves: IntArray = np.setdiff1d(np.arange(len(self.parents)), self.parents)
-        return leaves
+        children = np.bincount(self.parents[self.parents >= 0], minlength=len(self.parents))
+        return np.flatnonzero(children == 0)
 
     @property
     def is_flat(self) -> bool:
