@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score
 
 from tests.conftest import Run
 from tests.images import PHOTOS, seven_photos
 from zeroshot import LabelSet, ZeroShotClassifier
-from zeroshot.datasets import open_dataset
+from zeroshot.datasets import Dataset, Sample, open_dataset
 from zeroshot.errors import LearningError, OptionError
 from zeroshot.labels import LabelSetStore, Mode, parse_labels
 from zeroshot.learning import Quality, ThresholdQuality, calibrate
@@ -49,7 +49,42 @@ def test_the_temperature_that_made_the_answers_is_found(temperature: float) -> N
 
 def test_where_three_of_four_are_right_the_temperature_is_in_closed_form() -> None:
     logits = np.array([[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [0.0, 4.0]])
-    assert fit_temperature(logits, np.array([0, 1, 0, 0])) == pytest.approx(4 / np.log(3))
+    right = np.array([0, 1, 0, 0])
+    many = [fit_temperature(np.tile(logits, (n, 1)), np.tile(right, n)) for n in (1, 10, 1_000, 100_000)]
+    assert many[-1] == pytest.approx(4 / np.log(3), rel=1e-4)
+    assert many == sorted(many)
+    assert 1 < many[0] < 2  # four images say little
+
+
+@pytest.mark.parametrize("margin", [0.1, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("images", [2, 5, 20])
+def test_a_few_images_that_are_all_right_do_not_make_the_model_certain(images: int, margin: float) -> None:
+    right = np.arange(images) % 2
+    temperature = fit_temperature(margin * np.eye(2)[right], right)
+    assert 0.05 < temperature <= 1
+    assert softmax(np.array([margin, 0]) / temperature)[0] < 0.9999 or margin > 5
+
+
+def test_what_is_no_better_on_held_out_images_is_not_kept(classifier: ZeroShotClassifier, tmp_path: Path) -> None:
+    photos = seven_photos(tmp_path)
+    names = ["cat", "camera", "rocket", "flower", "temple", "a motorcycle", "a cup of coffee"]
+    right = [Sample(f"{n}", photo, (label,)) for n, (label, photo) in enumerate(list(photos.items()) * 2)]
+    label_set = LabelSet("s", parse_labels(names))
+    with pytest.raises(LearningError, match="d has 5 images that can be used, too few"):
+        calibrate(Dataset("d", lambda: iter(right[:5]), tuple(names)), label_set, classifier)
+    turned = [Sample(one.key, one.source, (names[n % 7],)) for n, one in enumerate(right)]
+    kept = 0
+    for samples in (right, turned, right[:7] + turned[7:]):
+        fitted, report = calibrate(Dataset("d", lambda s=samples: iter(s), tuple(names)), label_set, classifier)
+        assert report.is_kept == (report.after.nll < report.before.nll)
+        assert (fitted is label_set) == (not report.is_kept)
+        kept += report.is_kept
+    assert kept > 0
+    plain = LabelSet("s", parse_labels(names), mode=Mode.MULTILABEL)
+    for samples in (right, turned):
+        fitted, report = calibrate(Dataset("d", lambda s=samples: iter(s), tuple(names)), plain, classifier)
+        assert report.is_kept == (report.after.macro_f1 > report.before.macro_f1)
+        assert (fitted is plain) == (not report.is_kept)
 
 
 def test_the_figures_are_scikit_learns() -> None:
@@ -110,14 +145,16 @@ def test_what_nothing_can_be_learnt_from_is_refused() -> None:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """A CSV file of the seven photos, twice, with several labels."""
+    """A CSV file of the seven photos, and of these mirrored, with several labels."""
     more = {"cat": "animal|cat", "rocket": "vehicle", "a motorcycle": "vehicle"}
     path = tmp_path / "labelled.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "label"])
         for name, photo in seven_photos(tmp_path).items():
-            writer.writerow([photo, more.get(name, "thing")])
+            mirrored = tmp_path / f"mirrored-{photo.name}"
+            ImageOps.mirror(Image.open(photo)).save(mirrored)
+            writer.writerows([path, more.get(name, "thing")] for path in (photo, mirrored))
     return path
 
 
@@ -131,12 +168,12 @@ def test_labelled_images_are_read_and_bad_ones_named(
 
     names = ["animal", "cat", "vehicle", "thing"]
     found = read(labelled, names)
-    assert found.right.sum(axis=0).tolist() == [1, 1, 2, 4]
-    assert found.vectors.shape == (7, classifier.encoder.dim)
+    assert found.right.sum(axis=0).tolist() == [2, 2, 4, 8]
+    assert found.vectors.shape == (14, classifier.encoder.dim)
     with labelled.open("a") as file:
         file.write("missing.jpg,thing\n")
     again = read(labelled, names)
-    assert (len(again.keys), [Path(one.key).name for one in again.problems]) == (7, ["missing.jpg"])
+    assert (len(again.keys), [Path(one.key).name for one in again.problems]) == (14, ["missing.jpg"])
     with pytest.raises(LearningError, match="labels that s has not: 'cat', 'vehicle'"):
         read(labelled, ["animal", "thing"])
     (tmp_path / "nothing.csv").write_text("file,label\nnothing.jpg,cat\n")
@@ -155,7 +192,7 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     said = zeroshot("calibrate", "--label-set", "s", "--data", labelled)
     assert "macro-F1" in said
     assert "s@2: 4 thresholds, for tiny" in said
-    assert "calibrated for tiny on 7 images" in zeroshot("labels", "show", "s", "--history")
+    assert "calibrated for tiny on 14 images" in zeroshot("labels", "show", "s", "--history")
     store = LabelSetStore(tmp_path / "home")
     (fitted,) = store.get("s").calibrations
     assert set(fitted.thresholds) == {"animal", "cat", "vehicle", "thing"}
@@ -169,6 +206,7 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
         label = {"cat": "cat", "rocket": "vehicle", "a motorcycle": "vehicle"}.get(name, "thing")
         (folders / label).mkdir(parents=True, exist_ok=True)
         (folders / label / photo.name).write_bytes(photo.read_bytes())
+        ImageOps.mirror(Image.open(photo)).save(folders / label / f"mirrored-{photo.name}")
     assert "temperature" in zeroshot("calibrate", "--label-set", "s", "--data", folders)
     newest = store.get("s")
     assert newest.calibrations[0].temperature != 1.0
@@ -177,7 +215,7 @@ def test_what_is_fitted_is_kept_in_the_set_and_changes_its_answers(run: Run, lab
     assert warm != zeroshot("classify", cat, "--label-set", f"s@{newest.version - 1}", "--json")
     one = tmp_path / "one.csv"
     one.write_text(f"file,label\n{cat},cat\n")
-    assert "show 1 of the labels" in zeroshot("calibrate", "--label-set", "s", "--data", one, code=2)
+    assert "one has 1 images" in zeroshot("calibrate", "--label-set", "s", "--data", one, code=2)
     (tmp_path / "one" / "cat").mkdir(parents=True)
     assert "has 1 folders" in zeroshot("calibrate", "--label-set", "s", "--data", tmp_path / "one", code=2)
     assert store.get("s").version == newest.version
@@ -193,14 +231,14 @@ def test_in_python_a_label_set_and_a_report_come_back(classifier: ZeroShotClassi
     assert isinstance(report.before, ThresholdQuality)
     with labelled.open("a") as file:
         file.write(f"{PHOTOS / 'cat.jpg'},\n")  # none of the labels
-    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.images == 8
+    assert calibrate(open_dataset(str(labelled)), plain, classifier)[1].calibration.images == 15
     lines = [line for line in labelled.read_text().splitlines() if "|" not in line]
     labelled.write_text("\n".join(lines))
     single = LabelSet("s", parse_labels(["vehicle", "thing"]))
     fitted, report = calibrate(open_dataset(str(labelled)), single, classifier)
     assert fitted.calibrations[0].temperature == report.calibration.temperature != 1.0
     assert isinstance(report.before, Quality)
-    assert report.before.images == 6
+    assert report.before.images == 12
     assert [one.reason for one in report.problems] == ["It has no label."]
 
 

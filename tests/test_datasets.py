@@ -386,7 +386,7 @@ def test_the_same_images_are_the_same_examples_for_evaluate_calibrate_and_fit(
         assert (evaluated.dataset.problems, calibrated.problems, fitted.problems) == ([], (), ())
         counts = (evaluated.dataset.images, calibrated.calibration.images, fitted.calibration.images)
         assert counts == (16, 16, 16)
-        assert calibrate(dataset, label_set, classifier, limit=7)[1].calibration.images == 7
+        assert calibrate(dataset, label_set, classifier, limit=12)[1].calibration.images == 12
         temperatures = (calibrated.calibration.temperature, fitted.calibration.temperature)
         found[kind] = (evaluated.single, temperatures, calibrated.after, fitted.head.measured)
     for kind in KINDS:

@@ -34,8 +34,8 @@ def calibrate(
 ) -> None:
     """Fit a label set's temperature, or in the mode multilabel its thresholds, and say what that changes.
 
-    The figures are of images that were not fitted on: each half is measured with what the other half gives. What is
-    kept is fitted on all of them.
+    The figures are of images that were not fitted on: each fifth is measured with what the other four give. What is
+    fitted on all of them is kept if it is better on those than nothing.
     """
     from zeroshot.cli.inputs import build_classifier, open_data
     from zeroshot.cli.rendering import progress_over, show_problems
@@ -58,6 +58,9 @@ def calibrate(
     if diagram is not None:
         write_new_files({diagram: reliability_diagram(report.readings)})
         sys.stdout.write(f"{diagram}: how often answers of each confidence are right\n")
+    if not report.is_kept:
+        sys.stdout.write(f"{chosen.name} stays as it is.\n")
+        return
     fitted, encoder = report.calibration, classifier.encoder
     kept = store.update(
         label_set.partition("@")[0],
@@ -80,5 +83,4 @@ def _show(report: CalibrationReport) -> None:
     elif isinstance(old, ThresholdQuality) and isinstance(new, ThresholdQuality):
         for what, found in (("untuned", old), ("fitted", new)):
             out(f"{what:7}  macro-F1 {found.macro_f1:.3f}  precision {found.precision:.3f}\n")
-    else:
-        out("Too few images to measure what this changes.\n")
+    out(f"{report.reason}\n")

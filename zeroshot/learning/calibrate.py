@@ -20,6 +20,9 @@ from zeroshot.scoring import Scores, ScoringOptions, softmax
 from zeroshot.statistics import BoolArray, IntArray, brier_scores, count_bins, f1_scores, log_likelihoods
 
 _LOWEST, _HIGHEST = 0.01, 100.0  # temperatures
+_SHRINK = 1.0  # of a temperature towards 1, per squared logarithm, against the sum of all images' NLL
+_FEWEST = 10  # images
+_FOLDS = 5
 _PULL = 0.044  # of a threshold towards 0.5, per squared logit, over the number of images that have the label
 
 
@@ -69,7 +72,7 @@ class ThresholdQuality:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationReport:
-    """What was fitted, and what it changes on images it was not fitted on.
+    """What was fitted, what it changes on images it was not fitted on, and whether it is kept.
 
     Parameters
     ----------
@@ -77,8 +80,11 @@ class CalibrationReport:
         What was fitted, on all images.
     before : Quality or ThresholdQuality
         Without it.
-    after : Quality, ThresholdQuality or None
-        Each half of the images with what was fitted on the other; None where there are too few.
+    after : Quality or ThresholdQuality
+        Each fifth of the images with what was fitted on the others.
+    is_kept : bool
+        Whether the label set has got it: a temperature that makes held-out labels likelier, thresholds that raise the
+        held-out macro-F1 or reach the precision that was asked for.
     readings : tuple of (str, ndarray of float64, ndarray of bool)
         Title, confidences and whether each is right, (m,) each: what ``reliability_diagram`` draws.
     problems : tuple of Problem
@@ -87,7 +93,8 @@ class CalibrationReport:
 
     calibration: Calibration
     before: Quality | ThresholdQuality
-    after: Quality | ThresholdQuality | None
+    after: Quality | ThresholdQuality
+    is_kept: bool
     readings: tuple[tuple[str, Scores, BoolArray], ...]
     problems: tuple[Problem, ...]
 
@@ -95,7 +102,13 @@ class CalibrationReport:
     def summary(self) -> str:
         """What was fitted, in words."""
         count = len(self.calibration.thresholds)
-        return f"{count} thresholds" if count else f"temperature {self.calibration.temperature:.3g}"
+        return f"{count} threshold{'s' * (count > 1)}" if count else f"temperature {self.calibration.temperature:.3g}"
+
+    @property
+    def reason(self) -> str:
+        """Why it is kept, or not, in words."""
+        worth = "It is better" if self.is_kept else "It is no better"
+        return f"{worth} than no calibration on images it was not fitted on."
 
 
 def calibrate(
@@ -127,12 +140,13 @@ def calibrate(
     Returns
     -------
     (LabelSet, CalibrationReport)
-        The label set with the calibration, not stored; and what it changes.
+        The label set with the calibration, not stored, and what it changes; the label set is as it was where the
+        calibration is no better than none on images it was not fitted on.
 
     Raises
     ------
     LearningError
-        If nothing can be fitted: no image can be used, labels are unknown, or all images have the same.
+        If nothing can be fitted: fewer than 10 images can be used, labels are unknown, or all images have the same.
     OptionError
         If `precision` is out of range, or given for labels that exclude each other.
     """
@@ -147,6 +161,11 @@ def calibrate(
     examples = read_examples(
         dataset, label_set, classifier, exclusive=not multilabel, limit=limit, on_progress=on_progress
     )
+    if len(examples.keys) < _FEWEST:
+        raise LearningError(
+            f"{dataset.name} has {len(examples.keys)} images that can be used, too few to tell if calibrating helps.",
+            f"Give {_FEWEST} at least; a hundred is better.",
+        )
     encoder = classifier.encoder
     fitted = Calibration(
         model=encoder.spec, fingerprint=encoder.fingerprint, images=len(examples.keys), fitted_on=dataset.name
@@ -167,28 +186,28 @@ def calibrate(
         logits = scorer.logits(scorer.similarities(examples.vectors), examples.vectors)
         fitted = fitted.model_copy(update={"temperature": fit_temperature(logits, answers)})
         report = _compare_temperatures(fitted, logits, answers, examples.problems)
+    if not report.is_kept:
+        return label_set, report
     return label_set.with_fitted(encoder.fingerprint, fitted, head), report
 
 
-def _halves(count: int) -> list[tuple[IntArray, IntArray]]:
-    order = np.random.default_rng(0).permutation(count)
-    return [(order[::2], order[1::2]), (order[1::2], order[::2])]
+def _folds(count: int) -> list[tuple[IntArray, IntArray]]:
+    """Rows to fit on and rows to measure on, five times."""
+    fold = np.random.default_rng(0).permutation(count) % _FOLDS
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(_FOLDS)]
 
 
 def _compare_temperatures(
     fitted: Calibration, logits: Scores, right: IntArray, problems: tuple[Problem, ...]
 ) -> CalibrationReport:
     """Measure what the temperature changes on images not fitted on."""
-    before, after = softmax(logits), np.empty_like(logits)
-    old = measure(before, right)
-    untuned = ("untuned", before.max(axis=1), before.argmax(axis=1) == right)
-    try:
-        for fit, held_out in _halves(len(right)):
-            after[held_out] = softmax(logits[held_out] / fit_temperature(logits[fit], right[fit]))
-    except LearningError:
-        return CalibrationReport(fitted, old, None, (untuned,), problems)
-    tuned = ("fitted", after.max(axis=1), after.argmax(axis=1) == right)
-    return CalibrationReport(fitted, old, measure(after, right), (untuned, tuned), problems)
+    probabilities = {"untuned": softmax(logits), "fitted": np.empty_like(logits)}
+    for fit, held_out in _folds(len(right)):
+        temperature = fit_temperature(logits[fit], right[fit])
+        probabilities["fitted"][held_out] = softmax(logits[held_out] / temperature)
+    before, after = (measure(chances, right) for chances in probabilities.values())
+    readings = tuple((name, p.max(axis=1), p.argmax(axis=1) == right) for name, p in probabilities.items())
+    return CalibrationReport(fitted, before, after, after.nll < before.nll, readings, problems)
 
 
 def _compare_thresholds(
@@ -196,13 +215,15 @@ def _compare_thresholds(
 ) -> CalibrationReport:
     """Measure what the thresholds change on images not fitted on."""
     readings = (("every label of every image", scores.ravel(), right.ravel()),)
-    before, chosen = _measure_answers(scores >= 0.5, right), np.zeros_like(right)
-    try:
-        for fit, held_out in _halves(len(right)):
-            chosen[held_out] = scores[held_out] >= fit_thresholds(scores[fit], right[fit], precision=precision)
-    except LearningError:
-        return CalibrationReport(fitted, before, None, readings, problems)
-    return CalibrationReport(fitted, before, _measure_answers(chosen, right), readings, problems)
+    chosen = np.zeros_like(right)
+    for fit, held_out in _folds(len(right)):
+        chosen[held_out] = scores[held_out] >= fit_thresholds(scores[fit], right[fit], precision=precision)
+    before, after = _measure_answers(scores >= 0.5, right), _measure_answers(chosen, right)
+    if precision is None:
+        is_kept = after.macro_f1 > before.macro_f1
+    else:
+        is_kept = after.precision >= min(precision, np.nextafter(before.precision, 2))
+    return CalibrationReport(fitted, before, after, is_kept, readings, problems)
 
 
 def _measure_answers(answer: BoolArray, right: BoolArray) -> ThresholdQuality:
@@ -239,7 +260,10 @@ def measure(probabilities: Scores, right: IntArray) -> Quality:
 
 
 def fit_temperature(logits: Scores, right: IntArray) -> float:
-    """Find the temperature, from 0.01 to 100, under which the right labels (n,) of logits (n, k) are likeliest."""
+    """Find the temperature, from 0.01 to 100, under which the right labels (n,) of logits (n, k) are likeliest.
+
+    Few images say little: it is drawn towards 1, the more the fewer they are (a normal prior on its logarithm).
+    """
     if not np.isfinite(logits).all():
         raise LearningError(
             "There are logits that are not finite.",
@@ -250,10 +274,11 @@ def fit_temperature(logits: Scores, right: IntArray) -> float:
             f"The images show {len(np.unique(right))} of the labels.", "Give images of two labels at least."
         )
     rows = np.arange(len(right))
-    low, high = 1 / _HIGHEST, 1 / _LOWEST  # the slope of the likelihood in 1 / temperature only ever grows
+    low, high = 1 / _HIGHEST, 1 / _LOWEST  # of 1 / temperature; in its logarithm the slope is below 0 first, then above
     for _ in range(60):
         middle = float(np.sqrt(low * high))
-        slope = ((softmax(middle * logits) * logits).sum(axis=1) - logits[rows, right]).mean()
+        slope = middle * ((softmax(middle * logits) * logits).sum() - logits[rows, right].sum())
+        slope += 2 * _SHRINK * np.log(middle)
         low, high = (low, middle) if slope > 0 else (middle, high)
     return 1 / float(np.sqrt(low * high))
 
