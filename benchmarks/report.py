@@ -18,6 +18,7 @@ BENCHMARKS = {
     "serving": ("serving:main", "HTTP overhead, infinity-emb, overload, soak"),
     "gallery": ("gallery:main", "rate|names|size FOLDER: galleries beside the bare FAISS index"),
     "labels": ("labels:main", "FOLDER: multilabel, hierarchical, calibration, a thousand labels"),
+    "unknown": ("unknown:main", "DATASET ...: images that show none of the labels"),
     "learning": ("learning:main", "FOLDER: few labelled images, clusters"),
     "tiny": ("tiny_accuracy:main", "FOLDER: the embedded model's accuracy"),
     "first-command": ("first_command:main", "what a newcomer waits for"),

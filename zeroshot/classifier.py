@@ -4,7 +4,7 @@ matrix = class_matrix(labels)                           # (k, dim): prompts, the
 vectors = encode(images)                                # (n, dim): the image tower
 similarities = cosine_similarities(vectors, matrix)     # (n, k)
 scores = scorer.from_similarities(similarities, vectors)    # (n, k): a softmax, or what another mode has
-answers = scorer.decide(scores)                         # (n, k) bool: the best, if it reaches its threshold
+answers = scorer.decide(scores, vectors)                # (n, k) bool: the best, if it reaches its threshold
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class ZeroShotClassifier:
         mode: Mode | str | None = None,
         threshold: float | None = None,
         temperature: float | None = None,
+        unknown: bool = False,
     ) -> list[Classification]: ...
     @overload
     def classify(
@@ -94,6 +95,7 @@ class ZeroShotClassifier:
         mode: Mode | str | None = None,
         threshold: float | None = None,
         temperature: float | None = None,
+        unknown: bool = False,
     ) -> Classification: ...
     def classify(
         self,
@@ -105,6 +107,7 @@ class ZeroShotClassifier:
         mode: Mode | str | None = None,
         threshold: float | None = None,
         temperature: float | None = None,
+        unknown: bool = False,
     ) -> Classification | list[Classification]:
         """Rank the labels for one image or for each of a list.
 
@@ -124,6 +127,8 @@ class ZeroShotClassifier:
             Score, in [0, 1], that a label needs to be the answer; the labels', the set's or the mode's own when None.
         temperature : float or None
             Divides the logits; what was calibrated, or 1, when None.
+        unknown : bool
+            Whether the answer is "unknown" where an image shows none of the labels: see docs/labels.md.
 
         Returns
         -------
@@ -141,13 +146,14 @@ class ZeroShotClassifier:
         OptionError
             If `top_k` is below 1, or another option is out of range.
         """
-        options = ScoringOptions(mode, threshold, temperature)
+        options = ScoringOptions(mode, threshold, temperature, unknown)
         if not isinstance(images, (list, tuple)):
             return self._ranker(labels, templates, top_k, options)(encode_one(self.encoder, images, limits=self.limits))
         results = []
         for _, outcome in self.classify_stream(
-            images, labels, templates=templates, top_k=top_k, mode=mode, threshold=threshold, temperature=temperature
-        ):
+            images, labels, templates=templates, top_k=top_k, mode=mode, threshold=threshold,
+            temperature=temperature, unknown=unknown,
+        ):  # fmt: skip
             if isinstance(outcome, ImageError):
                 raise outcome
             results.append(outcome)
@@ -163,6 +169,7 @@ class ZeroShotClassifier:
         mode: Mode | str | None = None,
         threshold: float | None = None,
         temperature: float | None = None,
+        unknown: bool = False,
         batch_size: int = 16,
     ) -> Iterator[tuple[SourceT, Classification | ImageError]]:
         """Rank the labels for any number of images, in fixed memory; decoding and encoding overlap.
@@ -183,6 +190,8 @@ class ZeroShotClassifier:
             See ``classify``.
         temperature : float or None
             See ``classify``.
+        unknown : bool
+            See ``classify``.
         batch_size : int
             Images encoded at once.
 
@@ -200,7 +209,7 @@ class ZeroShotClassifier:
         OptionError
             If `top_k` is below 1, or another option is out of range.
         """
-        rank_one = self._ranker(labels, templates, top_k, ScoringOptions(mode, threshold, temperature))
+        rank_one = self._ranker(labels, templates, top_k, ScoringOptions(mode, threshold, temperature, unknown))
         encoded = encode_stream(self.encoder, sources, limits=self.limits, batch_size=batch_size)
         return (
             (source, outcome if isinstance(outcome, ImageError) else rank_one(outcome)) for source, outcome in encoded

@@ -97,6 +97,7 @@ def explain(
     mode: Mode | str | None = None,
     threshold: float | None = None,
     temperature: float | None = None,
+    unknown: bool = False,
     heat_map: bool = False,
 ) -> Explanation:
     """Classify an image and say why.
@@ -119,6 +120,8 @@ def explain(
         Score, in [0, 1], that a label needs to be the answer.
     temperature : float or None
         Divides the logits.
+    unknown : bool
+        See ``ZeroShotClassifier.classify``.
     heat_map : bool
         Whether to hide the image's parts one after the other and see what that takes from the first chosen label
         (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014): 196 more encodings.
@@ -141,7 +144,9 @@ def explain(
     """
     encoder = classifier.encoder
     label_set, template_set = classifier.chosen(labels, templates)
-    scorer = classifier.scorer(label_set, templates=template_set, options=ScoringOptions(mode, threshold, temperature))
+    scorer = classifier.scorer(
+        label_set, templates=template_set, options=ScoringOptions(mode, threshold, temperature, unknown)
+    )
     pixels = encoder.preprocessing(load(image, classifier.limits, enough=encoder.preprocessing.enough))
     vector = encoder.encode_pixels(pixels[None])[0]
     answer = scorer.answer(vector, top_k)

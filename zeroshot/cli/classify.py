@@ -34,6 +34,7 @@ def classify(
     mode: options.ModeOption = None,
     threshold: options.ThresholdOption = None,
     temperature: options.TemperatureOption = None,
+    unknown: options.UnknownOption = False,
     explained: Annotated[
         bool, typer.Option("--explain", help="Say which prompts are nearest, what comes next, and by how much.")
     ] = False,
@@ -72,6 +73,7 @@ def classify(
         "mode": mode,
         "threshold": threshold,
         "temperature": temperature,
+        "unknown": unknown,
     }
     outcomes: Iterator[Classification | Explanation | ImageError]
     with working(f"embedding {len(chosen.labels):,} labels"):

@@ -26,6 +26,7 @@ def evaluate(
     mode: options.ModeOption = None,
     threshold: options.ThresholdOption = None,
     temperature: options.TemperatureOption = None,
+    unknown: options.UnknownOption = False,
     robustness: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +85,7 @@ def evaluate(
         cache,
         labels=None if label_set is None else find_label_set(label_set, LabelSetStore(settings.home)),
         templates=None if templates is None else load_templates(templates),
-        options=ScoringOptions(to_mode(mode), threshold, temperature),
+        options=ScoringOptions(to_mode(mode), threshold, temperature, unknown),
         batch_size=settings.batch_size,
         limit=limit,
     )

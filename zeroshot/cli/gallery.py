@@ -127,6 +127,7 @@ def classify(
     mode: options.ModeOption = None,
     threshold: options.ThresholdOption = None,
     temperature: options.TemperatureOption = None,
+    unknown: options.UnknownOption = False,
     model: options.ModelOption = None,
     json_lines: options.JsonOption = False,
 ) -> None:
@@ -142,6 +143,7 @@ def classify(
             mode=mode,
             threshold=threshold,
             temperature=temperature,
+            unknown=unknown,
         )
     for row in counts:
         if json_lines:

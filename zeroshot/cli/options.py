@@ -58,6 +58,9 @@ ThresholdOption = Annotated[
     typer.Option(min=0, max=1, help="Score a label needs to be the answer; below it the answer is unknown."),
 ]
 TemperatureOption = Annotated[float | None, typer.Option(help="Divides the logits: above 1, scores are less extreme.")]
+UnknownOption = Annotated[
+    bool, typer.Option("--unknown", help="Answer unknown where an image shows none of the labels.")
+]
 
 # datasets
 StoredSetOption = Annotated[

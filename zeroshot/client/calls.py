@@ -46,6 +46,7 @@ class Options(TypedDict, total=False):
     mode: Mode | str | None
     threshold: float | None
     temperature: float | None
+    unknown: bool | None
     templates: str | Sequence[str] | None
     top_k: int | None
 

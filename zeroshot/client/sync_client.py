@@ -88,7 +88,8 @@ class Client:
         **options : Unpack[Options]
             `label_set`: a stored or shipped label set's name, instead of labels. `mode`: "multiclass", "binary",
             "multilabel" or "hierarchical"; the label set's own when None. `threshold`: score that a label needs to be
-            the answer. `temperature`: divides the logits. `templates`: a template set's name, or templates; what the
+            the answer. `temperature`: divides the logits. `unknown`: whether an image that shows none of
+            the labels is answered "unknown". `templates`: a template set's name, or templates; what the
             model recommends when None. `top_k`: how many labels an answer holds; all when None.
 
         Returns

@@ -261,7 +261,7 @@ def _measure(run: Run, embedded: Embedded, *matrices: FloatArray) -> Gain:
     for matrix in matrices:
         scorer = type(run.scorer)(replace(run.scorer.inputs, matrix=matrix, head=None))  # a head suits other texts
         scores = scorer.scores(embedded.vectors)
-        hits.append(rank(scores, scorer.decide(scores))[:, 0] == embedded.right)
+        hits.append(rank(scores, scorer.decide(scores, embedded.vectors))[:, 0] == embedded.right)
     return measure_gain(hits[0], hits[1], embedded.parts)
 
 

@@ -287,8 +287,9 @@ def _adversarial(run: Run, clean: float, on_progress: Progress | None) -> list[R
         pixels = np.stack([encoder.preprocessing(load(sample.source, run.classifier.limits)) for sample, _ in part])
         right = np.array([row for _, row in part])
         for level in LEVELS:
-            scores = scorer.scores(attack(encoder, pixels, scorer.inputs.matrix, right, level))
-            hits[level] += int((rank(scores, scorer.decide(scores))[:, 0] == right).sum())
+            vectors = attack(encoder, pixels, scorer.inputs.matrix, right, level)
+            scores = scorer.scores(vectors)
+            hits[level] += int((rank(scores, scorer.decide(scores, vectors))[:, 0] == right).sum())
         total += len(part)
         for _ in part:
             if on_progress is not None:

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -107,7 +107,7 @@ class Run:
     def scorer(self) -> Scorer:
         """Scores and decides; built, which embeds the labels, when it is first used."""
         mode = self.options.mode or self.label_set.mode or (Mode.MULTILABEL if self.dataset.several else None)
-        return self.build_scorer(ScoringOptions(mode, self.options.threshold, self.options.temperature))
+        return self.build_scorer(replace(self.options, mode=mode))
 
     @property
     def count(self) -> int | None:
@@ -341,7 +341,7 @@ class _Tally:
         if not samples:
             return
         scores = self._flat.scores(vectors)
-        chosen = self._flat.decide(scores)
+        chosen = self._flat.decide(scores, vectors)
         keys, groups = [one.key for one in samples], [one.group for one in samples]
         if isinstance(self._recorder, MultiRecorder):
             has = np.zeros((len(samples), len(self._names)), dtype=np.bool_)
@@ -362,7 +362,7 @@ class _Tally:
         answers = np.full(len(vectors), -1, dtype=np.int64)
         answers[rows] = nodes
         scores = self._flat.scores(vectors)
-        best = rank(scores, self._flat.decide(scores))[:, 0]
+        best = rank(scores, self._flat.decide(scores, vectors))[:, 0]
         self._tree_parts.append((truth, answers, self._label_set.hierarchy.leaves[best]))
 
     def _record_mistakes(self, samples: Sequence[Sample], truth: IntArray, scores: Scores, best: IntArray) -> None:

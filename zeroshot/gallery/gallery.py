@@ -330,6 +330,7 @@ class Gallery:
         mode: Mode | str | None = None,
         threshold: float | None = None,
         temperature: float | None = None,
+        unknown: bool = False,
         examples: int = _EXAMPLES,
         on_warning: Callable[[str], object] | None = None,
     ) -> list[LabelCount]:
@@ -347,6 +348,8 @@ class Gallery:
             Score, in [0, 1], that a label needs to be the answer.
         temperature : float or None
             Divides the logits.
+        unknown : bool
+            Whether an image that shows none of the labels counts for none.
         examples : int
             How many items with the highest scores to name per label.
         on_warning : callable or None
@@ -365,7 +368,7 @@ class Gallery:
         label_set = as_label_set(labels)
         chosen = choose_templates(self.encoder, label_set) if templates is None else load_templates(templates)
         scorers = Scorers(self.encoder, self._cache)  # not kept: a service has many galleries open
-        scorer = scorers.get(label_set, chosen, ScoringOptions(mode, threshold, temperature))
+        scorer = scorers.get(label_set, chosen, ScoringOptions(mode, threshold, temperature, unknown))
         emit_warnings(scorer.warnings, on_warning)
         return count_labels(self._index, self._store, scorer, examples)
 

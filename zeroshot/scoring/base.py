@@ -12,6 +12,7 @@ import numpy.typing as npt
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Head, Hierarchy, Mode
 from zeroshot.labels.hierarchy import IntArray
+from zeroshot.scoring.presence import shows_any
 from zeroshot.scoring.results import Classification, Prediction
 from zeroshot.similarity import cosine_similarities
 
@@ -32,6 +33,7 @@ class ScoringInputs:
     thresholds: Scores
     head: Head | None = None
     reference: FloatArray | None = None
+    unknown: bool = False
 
 
 class Scorer(ABC):
@@ -86,19 +88,28 @@ class Scorer(ABC):
         """
         return self.from_similarities(self.similarities(vectors), vectors)
 
-    def decide(self, scores: Scores) -> BoolArray:
-        """Say which labels are the answer: here the best one, if it reaches its threshold.
+    def decide(self, scores: Scores, vectors: FloatArray) -> BoolArray:
+        """Say which labels are the answer.
 
         Parameters
         ----------
         scores : ndarray of float64, shape (n, k)
             As ``scores`` gives them.
+        vectors : ndarray of float32, shape (n, dim)
+            The same images' unit rows.
 
         Returns
         -------
         ndarray of bool, shape (n, k)
             A row without any is "unknown"; only in the mode multilabel may a row have several.
         """
+        chosen = self._reach(scores)
+        if self.inputs.unknown and self.inputs.reference is not None:
+            chosen &= shows_any(self.similarities(vectors), vectors, self.inputs.reference)[:, None]
+        return chosen
+
+    def _reach(self, scores: Scores) -> BoolArray:
+        """What scores alone decide: here the best label, if it reaches its threshold."""
         chosen = np.zeros(scores.shape, dtype=np.bool_)
         if len(scores):
             rows, best = np.arange(len(scores)), scores.argmax(axis=1)
@@ -119,7 +130,7 @@ class Scorer(ABC):
             Images, their columns, and the scores of these; images whose answer is "unknown" are not there.
         """
         scores = self.scores(vectors)
-        rows, columns = np.nonzero(self.decide(scores))
+        rows, columns = np.nonzero(self.decide(scores, vectors))
         return rows, columns, scores[rows, columns]
 
     def answer(self, vector: FloatArray, top_k: int | None = None) -> Classification:
@@ -139,7 +150,9 @@ class Scorer(ABC):
         """
         similarities = self.similarities(vector[None])
         scores = self.from_similarities(similarities, vector[None])
-        return self._classification(np.flatnonzero(self.decide(scores)[0]), scores[0], similarities[0], top_k)
+        return self._classification(
+            np.flatnonzero(self.decide(scores, vector[None])[0]), scores[0], similarities[0], top_k
+        )
 
     def logits(self, similarities: FloatArray, vectors: FloatArray) -> Scores:
         """Give the text's logits and what the head adds, over the temperature.
@@ -186,7 +199,7 @@ class MulticlassScorer(Scorer):
 
     def choose(self, vectors: FloatArray) -> tuple[IntArray, IntArray, Scores]:
         """Give the answers of many images: of a softmax only the highest score, in single precision."""
-        if self.inputs.head is not None or not len(vectors):
+        if self.inputs.head is not None or self.inputs.unknown or not len(vectors):
             return super().choose(vectors)
         logits = self.similarities(vectors)
         best = logits.argmax(axis=1)

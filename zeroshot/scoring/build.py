@@ -55,7 +55,8 @@ class Scorers:
         if (known := self._look_up(label_set, templates, options)) is not None:
             return known
         mode = to_mode(options.mode) or label_set.effective_mode
-        needs_reference = mode in (Mode.MULTILABEL, Mode.BINARY) and self._encoder.logit_bias is None
+        own_scale = mode in (Mode.MULTILABEL, Mode.BINARY) and self._encoder.logit_bias is None
+        needs_reference = own_scale or options.unknown
         has_all = self.matrices.has(label_set, templates) and (self.matrices.has_reference or not needs_reference)
         return self.get(label_set, templates, options) if has_all else None
 
@@ -87,6 +88,16 @@ def build_scorer(
     present = mode is Mode.BINARY and len(rows) == 1
     _check_count(label_set, mode)
     own_scale = mode is Mode.MULTILABEL or present
+    head = None if own_scale else label_set.head_for(encoder.fingerprint)
+    unknown = options.unknown and not own_scale
+    if unknown and head is not None:
+        raise OptionError(
+            f"Whether an image shows none of the labels is told by their texts, and those of {label_set.name} have a "
+            "head that was fitted to images.",
+            "Leave unknown out and use a threshold, or use a version of the set without the head.",
+            field="unknown",
+        )
+    needs_reference = unknown or (own_scale and encoder.logit_bias is None)
     inputs = ScoringInputs(
         names=tuple(label_set.names[row] for row in rows),
         matrix=matrix if len(rows) == len(matrix) else matrix[rows],
@@ -95,8 +106,9 @@ def build_scorer(
         logit_bias=encoder.logit_bias,
         temperature=options.temperature or _temperature(calibration, own_scale=own_scale),
         thresholds=_thresholds(label_set, Mode.MULTILABEL if present else mode, options.threshold, calibration)[rows],
-        head=None if own_scale else label_set.head_for(encoder.fingerprint),
-        reference=reference() if own_scale and encoder.logit_bias is None else None,
+        head=head,
+        reference=reference() if needs_reference else None,
+        unknown=unknown,
     )
     if present:
         return PresenceScorer(inputs)

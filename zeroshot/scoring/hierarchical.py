@@ -53,8 +53,8 @@ class HierarchicalScorer(Scorer):
             probabilities[level] = probabilities[parents[level]] * share
         return np.ascontiguousarray(probabilities.T)
 
-    def decide(self, scores: Scores) -> BoolArray:
-        """Say which node is the answer: the deepest that is reached while the likeliest child reaches its threshold."""
+    def _reach(self, scores: Scores) -> BoolArray:
+        """The deepest node that is reached while the likeliest child reaches its threshold."""
         nodes = np.full(len(scores), -1, dtype=np.int64)
         for level in self._levels:
             for parent in np.unique(self.inputs.hierarchy.parents[level]):

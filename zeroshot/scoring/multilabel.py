@@ -21,8 +21,8 @@ from zeroshot.encoders import FloatArray
 from zeroshot.labels import Mode
 from zeroshot.labels.hierarchy import IntArray
 from zeroshot.scoring.base import BoolArray, Scorer, Scores, ScoringInputs
+from zeroshot.scoring.presence import standardise
 from zeroshot.scoring.results import Classification
-from zeroshot.similarity import cosine_similarities
 
 CUT = 2.5
 SLOPE = 1.5
@@ -41,13 +41,11 @@ class MultilabelScorer(Scorer):
             return sigmoid(logits / self.temperature)
         if inputs.reference is None:
             raise ValueError("labels on their own scale need a reference vocabulary")
-        usual = cosine_similarities(vectors, inputs.reference).astype(np.float64)
-        spread = np.maximum(usual.std(axis=1, keepdims=True), 1e-6)
-        z = (similarities - usual.mean(axis=1, keepdims=True)) / spread
+        z = standardise(similarities, vectors, inputs.reference)
         return sigmoid(SLOPE * (z - CUT) / self.temperature)
 
-    def decide(self, scores: Scores) -> BoolArray:
-        """Say which labels are the answer: (n, k) scores to (n, k) bool, any number a row."""
+    def _reach(self, scores: Scores) -> BoolArray:
+        """Every label that reaches its threshold."""
         return np.asarray(scores >= self.thresholds)
 
 
@@ -72,8 +70,8 @@ class PresenceScorer(MultilabelScorer):
         present = super().from_similarities(similarities[:, 1:], vectors)
         return np.hstack([1 - present, present])
 
-    def decide(self, scores: Scores) -> BoolArray:
-        """Say which of the two is the answer: the label where it reaches its threshold, else its absence."""
+    def _reach(self, scores: Scores) -> BoolArray:
+        """The label where it reaches its threshold, else its absence."""
         present = scores[:, 1] >= self.thresholds[1]
         return np.stack([~present, present], axis=1)
 

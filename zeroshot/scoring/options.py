@@ -20,11 +20,15 @@ class ScoringOptions:
         Score, in [0, 1], that every label needs to be the answer.
     temperature : float or None
         Divides the logits: above 1 scores are less extreme.
+    unknown : bool
+        Whether the answer is "unknown" where an image shows none of the labels, however they compare. Labels on their
+        own scale (multilabel, or one label and its absence) say so anyway.
     """
 
     mode: Mode | str | None = None
     threshold: float | None = None
     temperature: float | None = None
+    unknown: bool = False
 
 
 def to_mode(mode: Mode | str | None) -> Mode | None:

@@ -25,6 +25,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 QuestionT = TypeVar("QuestionT", Question, ClassifyRequest, RelabelRequest)
 
 _LISTS = ("labels", "templates")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _LABELS = TypeAdapter(list[str | LabelEntry])
 _LARGE_BODY = 64 * 2**10
 _LABELS_AT_ONCE = 250  # validated in a fraction of a millisecond
@@ -189,6 +190,9 @@ def _from_texts(texts: Mapping[str, Sequence[str]]) -> dict[str, object]:
         if isinstance(value, str):
             with suppress(ValueError):
                 fields[name] = float(value)
+    unknown = fields.get("unknown")
+    if isinstance(unknown, str):
+        fields["unknown"] = _BOOLEANS.get(unknown.strip().lower(), unknown)
     return fields
 
 

@@ -179,7 +179,7 @@ class Ranking:
 
 async def prepare(pipeline: Pipeline, question: Question) -> Ranking:
     """Make a question ready for images."""
-    options = ScoringOptions(question.mode, question.threshold, question.temperature)
+    options = ScoringOptions(question.mode, question.threshold, question.temperature, question.unknown)
     prepared = await pipeline.prepare(question.labels, question.label_set, question.templates, options)
     return Ranking(pipeline, prepared, question.top_k)
 

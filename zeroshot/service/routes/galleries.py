@@ -210,7 +210,7 @@ async def classify(name: Name, request: Request) -> schemas.RelabelResponse:
         warnings: list[str] = []
         counts = pool.get(name).classify(
             labels, templates=templates, mode=asked.mode, threshold=asked.threshold,
-            temperature=asked.temperature, examples=asked.examples, on_warning=warnings.append,
+            temperature=asked.temperature, unknown=asked.unknown, examples=asked.examples, on_warning=warnings.append,
         )  # fmt: skip
         return schemas.RelabelResponse(labels=[schemas.LabelCountObject.of(one) for one in counts], warnings=warnings)
 

@@ -52,6 +52,7 @@ class Question(Strict):
         None, description="Score that a label needs to be the answer; below it the answer is unknown (no labels)."
     )
     temperature: Temperature | None = Field(None, description="Divides the logits. Default: what was calibrated, or 1.")
+    unknown: bool = Field(False, description="Whether an image that shows none of the labels is answered 'unknown'.")
     templates: str | list[str] | None = Field(
         None, description="A template set's name, or templates with one {} each. Default: what the model recommends."
     )
@@ -157,6 +158,7 @@ OPTIONS: dict[str, Any] = {  # a question's fields, where they come one by one
     "mode": {"type": "string", "enum": [mode.value for mode in Mode]},
     "threshold": {"type": "number", "minimum": 0, "maximum": 1},
     "temperature": {"type": "number", "minimum": 1e-6, "maximum": 1e6},
+    "unknown": {"type": "boolean"},
     "top_k": {"type": "integer", "minimum": 1},
 }
 

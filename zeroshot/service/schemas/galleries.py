@@ -200,6 +200,7 @@ class RelabelRequest(Strict):
     mode: ModeName | None = Field(None, description="What kind of answer. Default: the label set's.")
     threshold: Threshold | None = Field(None, description="Score that a label needs to count.")
     temperature: Temperature | None = Field(None, description="Divides the logits. Default: what was calibrated, or 1.")
+    unknown: bool = Field(False, description="Whether an image that shows none of the labels is answered 'unknown'.")
     examples: Annotated[int, Field(ge=0, le=100)] = Field(5, description="How many of the surest items to name.")
 
 
