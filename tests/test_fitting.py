@@ -17,13 +17,14 @@ from tests.conftest import Run
 from tests.images import seven_photos
 from tests.vectors import clustered
 from zeroshot import LabelSet, ZeroShotClassifier
-from zeroshot.datasets import Dataset, Sample
+from zeroshot.datasets import Dataset, Sample, open_dataset
 from zeroshot.errors import LearningError
-from zeroshot.labels import LabelSetStore, parse_labels
+from zeroshot.labels import LabelSetStore, as_label_set, parse_labels
 from zeroshot.learning import fit
 from zeroshot.learning.fit import fit_head
 from zeroshot.learning.probe import TrainingSet, fit_probe
 from zeroshot.learning.propagation import neighbour_graph, propagate
+from zeroshot.scoring import softmax
 
 NAMES = ("a", "b", "c", "d")
 ENCODER = {"model": "m", "fingerprint": "f" * 64}
@@ -121,7 +122,30 @@ def test_labels_without_images_keep_what_their_text_says_when_allowed() -> None:
     images = training_set(10, misled=0.7)
     found = fit_head(images.take(np.flatnonzero(images.right < 3)), NAMES, partial=True, **ENCODER)
     assert found.head.labels == ("a", "b", "c")
-    assert not found.head.logits(images.vectors, NAMES)[:, 3].any()
+    text = images.text_logits(images.vectors)
+    fitted = found.head.apply(text, images.vectors, NAMES)
+    np.testing.assert_allclose(softmax(fitted)[:, 3], softmax(text)[:, 3], atol=1e-12)
+    assert np.abs(softmax(fitted) - softmax(text))[:, :3].max() > 0.1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_label_without_images_is_not_lost_to_those_that_have_some(
+    classifier: ZeroShotClassifier, photos: dict[str, Path], tmp_path: Path, count: int
+) -> None:
+    names = sorted(photos)
+    for name in names[:3]:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        with Image.open(photos[name]) as image:
+            for number in range(count):
+                image.crop((number, number, image.width, image.height)).save(tmp_path / "data" / name / f"{number}.png")
+    labels = as_label_set(names)
+    fitted, report = fit(open_dataset(str(tmp_path / "data")), labels, classifier, partial=True)
+    assert report.is_kept == (count < 4)  # all are right already; few are not measured
+    for name in names[3:]:
+        before = {one.label: one.score for one in classifier.classify(photos[name], labels).predictions}
+        after = {one.label: one.score for one in classifier.classify(photos[name], fitted).predictions}
+        for other in names[3:]:
+            assert after[other] == pytest.approx(before[other], abs=1e-6)
 
 
 def test_copies_of_an_image_are_left_out_together() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -193,7 +194,6 @@ class _Reasons:
         prompts = list(dict.fromkeys(label.prompts(self.templates)))
         singles = [Label(prompt, descriptions=(prompt,)) for prompt in prompts]
         cosines = class_matrix(self.classifier.encoder, singles, self.templates, self.classifier.cache) @ self.vector
-        head = self.scorer.inputs.head
         return LabelReasons(
             name,
             float(self.scores[row]),
@@ -201,8 +201,17 @@ class _Reasons:
             float(self.scorer.thresholds[row]),
             tuple(PromptMatch(prompts[i], float(cosines[i])) for i in np.argsort(-cosines)[:_TOP_PROMPTS]),
             len(prompts),
-            None if head is None else float(head.logits(self.vector[None], [name])[0, 0]),
+            None if self._added is None else float(self._added[row]),
         )
+
+    @cached_property
+    def _added(self) -> np.ndarray | None:
+        """What a head adds to each label's logit."""
+        inputs = self.scorer.inputs
+        if inputs.head is None:
+            return None
+        text = inputs.logit_scale * self.similarities[None].astype(np.float64)
+        return np.asarray((inputs.head.apply(text, self.vector[None], inputs.names) - text)[0])
 
 
 def _heat_map(classifier: ZeroShotClassifier, scorer: Scorer, row: int, pixels: FloatArray) -> HeatMap:

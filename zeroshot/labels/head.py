@@ -5,7 +5,8 @@ logits = logit_scale x T'  +  x W'  +  alpha exp(-beta (1 - x K')) Y
 T is the class matrix; W corrects it (a logistic probe that starts from the text); K are the example images
 themselves and Y says whose they are (Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
 Classification", ECCV 2022), each label's column summing to 1, so that a label is not likelier for having more
-examples. A label that the head has not seen keeps what its text says.
+examples. Labels that the head has not seen keep what their text says: those it has seen are shifted so that together
+they are as likely as their texts make them, and the head tells them apart.
 """
 
 from __future__ import annotations
@@ -123,6 +124,28 @@ class Head:
         result[:, known] = own[:, [row_of[names[column]] for column in known]]
         return result
 
+    def apply(
+        self, text: npt.NDArray[np.float64], vectors: FloatArray, names: Sequence[str]
+    ) -> npt.NDArray[np.float64]:
+        """Add the head to the text's logits; labels that it does not know keep what their text says.
+
+        Parameters
+        ----------
+        text : ndarray of float64, shape (n, k)
+            Logits of the text.
+        vectors : ndarray of float32, shape (n, dim)
+            Images.
+        names : sequence of str
+            k labels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, k)
+            Logits.
+        """
+        own = set(self.labels)
+        return keep_shares(text, text + self.logits(vectors, names), np.array([name in own for name in names]))
+
     @cached_property
     def _cache(self) -> tuple[FloatArray, IntArray, IntArray, IntArray]:
         """Keys sorted by label; the labels that have keys; where each one's begin, and how many they are."""
@@ -199,6 +222,31 @@ class Head:
         except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise DefinitionError(f"The vectors cannot be read: {error}.", "Export the label set again.") from error
         return head
+
+
+def keep_shares(
+    text: npt.NDArray[np.float64], logits: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Shift the known labels' logits, so that together they are as likely as the text says.
+
+    Parameters
+    ----------
+    text, logits : ndarray of float64, shape (n, k)
+        Before and after something was added to the known labels.
+    known : ndarray of bool, shape (k,)
+        Which labels those are; where all are, or none, there is nothing to shift.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, k)
+        The other labels' softmax is as it was.
+    """
+    if known.all() or not known.any():
+        return logits
+    shifted = logits.copy()
+    before, after = (np.logaddexp.reduce(one[:, known], axis=1) for one in (text, logits))
+    shifted[:, known] += (before - after)[:, None]
+    return shifted
 
 
 def _check_shapes(head: Head) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from zeroshot.encoders import FloatArray
 from zeroshot.labels import Head
+from zeroshot.labels.head import keep_shares
 from zeroshot.optional import require
 from zeroshot.scoring import Scores
 from zeroshot.statistics import IntArray
@@ -71,27 +72,27 @@ def threads_for(multiplications: int) -> Any:
 def fit_probe(training: TrainingSet, ridge: float, start: Scores | None = None) -> Scores:
     """Find the correction to the class matrix under which the right labels are likeliest.
 
-    Minimised, with L-BFGS, is the weighted mean of -log softmax(logit_scale x (T + D)')[right] plus
-    ridge / 2 ||D||^2; D is 0 for labels without images.
+    Minimised, with L-BFGS, is the weighted mean of -log softmax(logit_scale x (T + D)')[right] among the labels that
+    have images, plus ridge / 2 ||D||^2; D is 0 for the others.
     """
     minimize = require("scipy.optimize").minimize
     scale, seen = training.logit_scale, training.seen
-    text = training.text_logits(training.vectors)
+    text = training.text_logits(training.vectors)[:, seen]
+    own = np.searchsorted(seen, training.right)
     share = training.weights / training.weights.sum()
     rows = np.arange(len(training.right))
     shape = (len(seen), training.matrix.shape[1])
 
     def loss(flat: Scores) -> tuple[float, Scores]:
         correction = flat.reshape(shape)
-        logits = text.copy()
-        logits[:, seen] += scale * (training.vectors @ correction.T.astype(np.float32))
+        logits = text + scale * (training.vectors @ correction.T.astype(np.float32))
         logits -= logits.max(axis=1, keepdims=True)
         chances = np.exp(logits)
         total = chances.sum(axis=1)
-        missed = share @ (np.log(total) - logits[rows, training.right])
+        missed = share @ (np.log(total) - logits[rows, own])
         chances /= total[:, None]
-        chances[rows, training.right] -= 1.0
-        gradient = (chances[:, seen] * (share * scale)[:, None]).astype(np.float32)
+        chances[rows, own] -= 1.0
+        gradient = (chances * (share * scale)[:, None]).astype(np.float32)
         correction_gradient = (gradient.T @ training.vectors).astype(np.float64) + ridge * correction
         return float(missed + ridge / 2 * (flat @ flat)), correction_gradient.ravel()
 
@@ -118,6 +119,7 @@ class Blender:
 
     def __init__(self, training: TrainingSet, vectors: FloatArray, added: TrainingSet | None) -> None:
         self._text = training.text_logits(vectors)
+        self._known = np.isin(np.arange(len(training.matrix)), training.seen)
         self._caches = {beta: _cache(training, beta).logits(vectors, _rows(training)) for beta in _BETAS}
         self._probes: dict[tuple[float, float], Scores] = {}
         for share in SHARES if added is not None else (0.0,):
@@ -134,7 +136,7 @@ class Blender:
             logits = logits + self._probes[choice.ridge, choice.share]
         if choice.strength:
             logits = logits + choice.strength * self._caches[choice.beta]
-        return logits
+        return keep_shares(self._text, logits, self._known)
 
 
 def candidates(*, with_unlabelled: bool) -> list[Choice]:
@@ -221,7 +223,8 @@ def _rows(training: TrainingSet) -> tuple[str, ...]:
 def _with(training: TrainingSet, added: TrainingSet, share: float) -> TrainingSet:
     if not share:
         return training
-    return training.join(replace(added, weights=share * added.weights))
+    known = added.take(np.flatnonzero(np.isin(added.right, training.seen)))  # a head has no others
+    return training.join(replace(known, weights=share * known.weights))
 
 
 def _in_words(choice: Choice, images: int, added: int) -> str:

@@ -167,12 +167,12 @@ class Scorer(ABC):
         Returns
         -------
         ndarray of float64, shape (n, k)
-            (logit_scale x cosine + head's) / temperature.
+            (logit_scale x cosine + head's) / temperature; labels unknown to the head keep the share of their texts.
         """
         inputs = self.inputs
         logits: Scores = inputs.logit_scale * similarities.astype(np.float64)
         if inputs.head is not None:
-            logits += inputs.head.logits(vectors, inputs.names)
+            logits = inputs.head.apply(logits, vectors, inputs.names)
         return logits / self.temperature
 
     def _classification(
