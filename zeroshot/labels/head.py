@@ -231,8 +231,10 @@ def keep_shares(
 
     Parameters
     ----------
-    text, logits : ndarray of float64, shape (n, k)
-        Before and after something was added to the known labels.
+    text : ndarray of float64, shape (n, k)
+        Logits of the text.
+    logits : ndarray of float64, shape (n, k)
+        The same after something was added to those of the known labels.
     known : ndarray of bool, shape (k,)
         Which labels those are; where all are, or none, there is nothing to shift.
 
