@@ -73,8 +73,8 @@ def test_the_heat_map_is_hot_where_the_thing_is(classifier: ZeroShotClassifier) 
 def test_what_labelled_images_add_is_told_apart_from_the_text(classifier: ZeroShotClassifier) -> None:
     dim = classifier.encoder.dim
     head = Head(
-        model="tiny", fingerprint=classifier.encoder.fingerprint, labels=("dog",),
-        weights=np.full((1, dim), 0.01, np.float32), keys=np.empty((0, dim), np.float32),
+        model="tiny", fingerprint=classifier.encoder.fingerprint, labels=("cat", "dog"),
+        weights=np.outer([0.0, 0.01], np.ones(dim)).astype(np.float32), keys=np.empty((0, dim), np.float32),
         key_labels=np.empty(0, np.int64),
     )  # fmt: skip
     why = explain(classifier, PHOTOS / "cat.jpg", LabelSet("s", parse_labels(["cat", "dog"]), heads=(head,)))
