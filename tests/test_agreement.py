@@ -38,8 +38,9 @@ SURE = 0.999999
 
 def dog_head(encoder: Encoder) -> Head:
     """What labelled images might have taught about dogs."""
-    weights, keys = np.full((1, encoder.dim), 9, np.float32), np.empty((0, encoder.dim), np.float32)
-    return Head("tiny", encoder.fingerprint, ("dog",), weights, keys, np.empty(0, np.int64))
+    weights, keys = np.zeros((2, encoder.dim), np.float32), np.empty((0, encoder.dim), np.float32)
+    weights[0] = 9
+    return Head("tiny", encoder.fingerprint, ("dog", "cat"), weights, keys, np.empty(0, np.int64))
 
 
 def named(*labels: str | Label, **options: Any) -> LabelSet:
