@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zeroshot.cli.options import load_settings
+from zeroshot.errors import ZeroshotError
 
 if TYPE_CHECKING:
     from zeroshot.service import ServiceConfig
@@ -32,7 +34,8 @@ def serve(
 ) -> None:
     """Serve the HTTP API; /docs describes it, docs/service.md says how to run it.
 
-    Told to stop (SIGTERM), it answers what it has accepted and exits with 0.
+    Told to stop (SIGTERM), it answers what it has accepted and exits with 0; with 1 if it could not within
+    ZEROSHOT_DRAIN_TIMEOUT_S. A second Ctrl-C ends it at once. SIGHUP reads keys and the log level again.
     """
     from zeroshot.cli.inputs import build_classifier
     from zeroshot.service import create_app
@@ -54,7 +57,21 @@ def serve(
         spec, keys = classifier.encoder.spec, len(config.keys.hashes)
         sys.stdout.write(f"ready to serve {spec} at {host}, {keys or 'no'} API keys, home {settings.home}\n")
         return
-    run(app, bound, drain_timeout_s=settings.drain_timeout_s)
+
+    def reload() -> None:
+        try:
+            level = load_settings(or_dotenv=True).log_level.upper()
+        except ZeroshotError as error:
+            log.error("SIGHUP: %s The settings stay as they are.", error)
+            return
+        logging.getLogger().setLevel(level)
+        log.warning("SIGHUP: the log level is %s", level.lower())
+
+    log = logging.getLogger(__name__)
+
+    code = run(app, bound, drain_timeout_s=settings.drain_timeout_s, on_hangup=reload)
+    if code:
+        raise typer.Exit(code)
 
 
 def _config(settings: Settings, host: str, *, allow_anonymous: bool) -> ServiceConfig:
