@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -23,11 +24,12 @@ from tests.conftest import served
 from tests.images import PHOTOS
 from tests.test_batching import eventually
 from tests.test_service import problem_of
+from tests.test_text_worker import SlowTexts
 from zeroshot import AsyncClient, Client, Encoder, Gallery, ZeroShotClassifier
 from zeroshot.client.calls import Options
 from zeroshot.encoders import TextCache
 from zeroshot.service import ServiceConfig, create_app
-from zeroshot.service.context import STAGES
+from zeroshot.service.context import STAGES, RequestContext
 from zeroshot.service.inference.batcher import Batcher
 from zeroshot.service.inference.pipeline import Pipeline
 from zeroshot.service.inference.watchdog import Watchdog
@@ -291,7 +293,9 @@ def test_an_index_that_is_built_does_not_wait_for_requests_texts(
     app = create_app(classifier, tmp_path)
     gallery = app.state.service.galleries.get("g", create=True)
     release = threading.Event()
-    app.state.service.pipeline.submit_text(release.wait, 20)
+    texts = app.state.service.pipeline.texts
+    texts.encoder = SlowTexts(release)
+    texts.submit(["a text"], RequestContext("-", time.monotonic() + 60))
     try:
         assert gallery.encoder.encode_texts(["a photo"]).shape == (1, 640)
     finally:

@@ -244,3 +244,14 @@ def test_a_hangup_changes_the_log_level_and_stops_nothing(tmp_path: Path) -> Non
         time.sleep(1)
         assert server.ask("GET", "/healthz")[0] == 200
         assert "nonsense" in server.log
+
+
+def test_a_request_right_behind_a_body_that_was_refused_is_answered(server: HostileServer) -> None:
+    body = b"x" * 300_000
+    refused = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000\r\n\r\n"
+    for cut in (1, 1_000, 100_000):
+        with server.connect() as connection:
+            connection.sendall(refused + body[:-cut])
+            assert b" 405 " in connection.recv(65536)
+            connection.sendall(body[-cut:] + refused + body[:100_000])
+            assert b" 405 " in connection.recv(65536)

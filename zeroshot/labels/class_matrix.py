@@ -5,21 +5,52 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from zeroshot.encoders import Encoder, FloatArray, TextCache
 from zeroshot.encoders.truncation import truncation_warnings_off
-from zeroshot.errors import ModelError, quote
+from zeroshot.errors import LabelError, ModelError, quote
 from zeroshot.labels.distinct import label_warnings
 from zeroshot.labels.files import load_label_set
 from zeroshot.labels.label import Label
 from zeroshot.labels.label_set import LabelSet
 from zeroshot.prompts import TemplateSet, load_templates
 
+MAX_PROMPTS = 1_000_000
+"""Most texts that one list of labels may be embedded by: ten thousand labels under ImageNet's eighty templates fit."""
+
 _MATRICES_KEPT = 32
+_OVERHEAD, _READ = 12, 2_000  # characters: what a text costs beside its own, and how many of them at most
+_PROMPTS_AT_ONCE = 4096  # in memory, and between two looks at whether there is time for the rest
+
+
+@runtime_checkable
+class Admitting(Protocol):
+    """An encoder that may refuse texts beforehand."""
+
+    def admit(self, characters: float) -> None:
+        """Refuse texts of such a ``text_cost``."""
+        ...
+
+
+def text_cost(texts: Iterable[str]) -> int:
+    """Say what embedding texts costs, in characters.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Prompts, or texts as they are.
+
+    Returns
+    -------
+    int
+        A model reads no more than the beginning of a long text.
+    """
+    return sum(min(len(text), _READ) + _OVERHEAD for text in texts)
 
 
 class ClassMatrices:
@@ -125,19 +156,54 @@ def class_matrix(
     ------
     ModelError
         If a label's prompts cancel out, or the encoder fails.
+    LabelError
+        If there are more than ``MAX_PROMPTS`` prompts.
     """
-    prompts = [label.prompts(templates) for label in labels]
-    if cache is None:
-        return _ensembles(encoder, labels, prompts)
-    keys = [json.dumps(texts, ensure_ascii=False) for texts in prompts]
-    known = cache.get_many(encoder.fingerprint, keys)
-    new = [i for i, key in enumerate(keys) if key not in known]
-    if new:
-        rows = _ensembles(encoder, [labels[i] for i in new], [prompts[i] for i in new])
-        fresh = {keys[i]: row for i, row in zip(new, rows, strict=True)}
-        cache.put_many(encoder.fingerprint, fresh)
-        known.update(fresh)
-    return np.stack([known[key] for key in keys])
+    counts = [label.count_prompts(templates) for label in labels]
+    if (total := sum(counts)) > MAX_PROMPTS:
+        raise LabelError(
+            f"{len(labels):,} labels under {len(templates.templates):,} templates are {total:,} prompts; "
+            f"{MAX_PROMPTS:,} are allowed.",
+            "Use fewer templates or labels.",
+            field="templates",
+        )
+    matrix = np.empty((len(labels), encoder.dim), dtype=np.float32)
+    looked_at = missing = 0
+    for start, stop in _parts(counts):
+        part = labels[start:stop]
+        prompts = [label.prompts(templates) for label in part]
+        keys = [json.dumps(texts, ensure_ascii=False) for texts in prompts]
+        known = {} if cache is None else cache.get_many(encoder.fingerprint, keys)
+        new = [i for i, key in enumerate(keys) if key not in known]
+        if new:
+            looked_at += sum(counts[start:stop])
+            missing += sum(len(prompts[i]) for i in new)
+            if isinstance(encoder, Admitting):
+                characters = text_cost(text for i in new for text in prompts[i])
+                rest = sum(counts[stop:]) * missing / looked_at  # as many of them are new as of those before
+                encoder.admit(characters * (1 + rest / sum(len(prompts[i]) for i in new)))
+            rows = _ensembles(encoder, [part[i] for i in new], [prompts[i] for i in new])
+            fresh = {keys[i]: row for i, row in zip(new, rows, strict=True)}
+            if cache is not None:
+                cache.put_many(encoder.fingerprint, fresh)
+            known.update(fresh)
+        else:
+            looked_at += sum(counts[start:stop])
+        for row, key in enumerate(keys, start=start):
+            matrix[row] = known[key]
+    return matrix
+
+
+def _parts(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Split labels into runs of no more than some thousand prompts, or one label."""
+    start, prompts = 0, 0
+    for position, count in enumerate(counts):
+        if prompts and prompts + count > _PROMPTS_AT_ONCE:
+            yield start, position
+            start, prompts = position, 0
+        prompts += count
+    if start < len(counts):
+        yield start, len(counts)
 
 
 @lru_cache(maxsize=16)

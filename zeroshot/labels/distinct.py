@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from zeroshot.encoders import Encoder
 from zeroshot.encoders.truncation import TextLimits, truncation_warning
@@ -13,19 +14,20 @@ from zeroshot.labels.label import Label
 from zeroshot.prompts import TemplateSet
 
 _NAMED = 3  # examples in one message
+_TEXTS_AT_ONCE = 4096
 
 
 def label_warnings(encoder: Encoder, labels: Sequence[Label], templates: TemplateSet) -> tuple[str, ...]:
     """Say what a person should know of labels before trusting their scores."""
     return (
         *name_warnings(labels),
-        *_cut(encoder, [(one.name, text) for one in labels for text in one.prompts(templates)]),
+        *_cut(encoder, ((one.name, text) for one in labels for text in one.prompts(templates))),
     )
 
 
 def text_warnings(encoder: Encoder, texts: Sequence[str]) -> tuple[str, ...]:
     """Say which texts the model does not read to their end."""
-    return tuple(_cut(encoder, [(text, text) for text in texts]))
+    return tuple(_cut(encoder, ((text, text) for text in texts)))
 
 
 def emit_warnings(messages: Iterable[str], on_warning: Callable[[str], object] | None = None) -> None:
@@ -62,12 +64,13 @@ def name_warnings(labels: Sequence[Label]) -> tuple[str, ...]:
     return (f"Labels that differ only in case, spaces or Unicode form count as different labels: {shown}{more}.",)
 
 
-def _cut(encoder: Encoder, prompts: Sequence[tuple[str, str]]) -> list[str]:
+def _cut(encoder: Encoder, prompts: Iterable[tuple[str, str]]) -> list[str]:
     if not isinstance(encoder, TextLimits):
         return []
-    texts = list(dict.fromkeys(text for _, text in prompts))
-    cut = {text for text, is_cut in zip(texts, encoder.cuts(texts), strict=True) if is_cut}
-    names = list(dict.fromkeys(name for name, text in prompts if text in cut))
-    if not names:
-        return []
-    return [truncation_warning(encoder, names)]
+    names: dict[str, None] = {}
+    rest = iter(prompts)
+    while part := list(islice(rest, _TEXTS_AT_ONCE)):
+        texts = list(dict.fromkeys(text for _, text in part))
+        cut = {text for text, is_cut in zip(texts, encoder.cuts(texts), strict=True) if is_cut}
+        names.update((name, None) for name, text in part if text in cut)
+    return [truncation_warning(encoder, list(names))] if names else []

@@ -10,6 +10,10 @@ from zeroshot.prompts import TemplateSet
 
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 1_000
+MAX_LABEL_TEXTS = 1_000
+"""Most descriptions, and most aliases, of one label."""
+MAX_LEVELS = 100
+"""Most labels on the way from one without a parent to a leaf."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,21 @@ class Label:
         if self.descriptions:
             return list(self.descriptions)
         return [prompt for text in (self.wording or self.name, *self.aliases) for prompt in templates.fill(text)]
+
+    def count_prompts(self, templates: TemplateSet) -> int:
+        """Count the texts that ``prompts`` gives, without making them.
+
+        Parameters
+        ----------
+        templates : TemplateSet
+            Used where the label has no descriptions.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
+        return len(self.descriptions) or (1 + len(self.aliases)) * len(templates.templates)
 
 
 @dataclass(frozen=True)
@@ -154,6 +173,14 @@ def label_faults(labels: Sequence[Label]) -> Iterator[LabelFault]:
 def _text_faults(index: int, label: Label) -> Iterator[LabelFault]:
     texts = [("name", label.name), ("wording", label.wording or label.name)]
     texts += [("descriptions", text) for text in label.descriptions] + [("aliases", text) for text in label.aliases]
+    for field, several in (("descriptions", label.descriptions), ("aliases", label.aliases)):
+        if len(several) > MAX_LABEL_TEXTS:
+            yield LabelFault(
+                index,
+                field,
+                f"{quote(label.name)} has {len(several):,} {field}; {MAX_LABEL_TEXTS:,} are allowed.",
+                "Use fewer.",
+            )
     for field, text in texts:
         if not isinstance(text, str) or not text.strip():
             what = "alias" if field == "aliases" else field.rstrip("s")
@@ -169,16 +196,31 @@ def _text_faults(index: int, label: Label) -> Iterator[LabelFault]:
 
 def _parent_faults(labels: Sequence[Label]) -> Iterator[LabelFault]:
     parents = {label.name: label.parent for label in labels}
-    sound: set[str | None] = {None}
+    depth: dict[str | None, int] = {None: 0}
     for index, label in enumerate(labels):
-        way: list[str] = []
+        way: dict[str, None] = {}  # from the label upwards
         name: str | None = label.name
-        while name not in sound and name in parents and name not in way:
-            way.append(str(name))
-            name = parents[str(name)]
-        if name in sound:
-            sound.update(way)
-        elif name in way and way[0] == name:  # told once for each label in the circle, not for those that lead to it
+        while name is not None and name not in depth and name in parents and name not in way and len(way) <= MAX_LEVELS:
+            way[name] = None
+            name = parents[name]
+        if name in depth:
+            for above, below in enumerate(reversed(way), start=depth[name] + 1):
+                depth[below] = above
+            if depth[label.name] > MAX_LEVELS:
+                yield LabelFault(
+                    index,
+                    "parent",
+                    f"{quote(label.name)} has {depth[label.name] - 1} labels above it; {MAX_LEVELS - 1} are allowed.",
+                    "Leave levels out.",
+                )
+        elif len(way) > MAX_LEVELS:
+            yield LabelFault(
+                index,
+                "parent",
+                f"{quote(label.name)} has more than {MAX_LEVELS - 1} labels above it.",
+                "Leave levels out, or break the circle.",
+            )
+        elif name in way and next(iter(way)) == name:  # told once for each label in the circle, not for those below it
             circle = " > ".join([*way, str(name)])
             yield LabelFault(
                 index, "parent", f"The parents of {quote(label.name)} go round: {circle}.", "Break the circle."

@@ -26,7 +26,6 @@ from zeroshot.service.compat import hugging_face, openai, roboflow
 from zeroshot.service.config import ServiceConfig
 from zeroshot.service.gallery_pool import GalleryPool
 from zeroshot.service.inference.pipeline import Pipeline
-from zeroshot.service.inference.queued_encoder import QueuedEncoder
 from zeroshot.service.inference.watchdog import Watchdog
 from zeroshot.service.metrics import Metrics
 from zeroshot.service.middleware.auth import Auth
@@ -82,7 +81,7 @@ def create_app(
         download = Downloader(limits.max_bytes, config.url_timeout_s, AddressPolicy(config.url_hosts))
     metrics, store = Metrics(), LabelSetStore(home)
     pipeline = Pipeline(classifier, store, config, metrics, download)
-    pool = GalleryPool(home, QueuedEncoder(pipeline), limits=pipeline.limits, cache=classifier.cache)
+    pool = GalleryPool(home, pipeline.classifier.encoder, limits=pipeline.limits, cache=classifier.cache)
     app = FastAPIOffline(  # its /docs page needs no CDN
         title="zeroshot",
         version=__version__,
@@ -118,7 +117,7 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: ServiceState = app.state.service
-    watchdog = Watchdog(state.pipeline.batcher, state.config)
+    watchdog = Watchdog([state.pipeline.batcher, state.pipeline.texts], state.config)
     await run_sync(state.pipeline.warm_up)
     watchdog.start()
     yield

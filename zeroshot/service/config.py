@@ -51,6 +51,8 @@ class ServiceConfig:
         Most texts in a request to embed them.
     max_text_chars : int
         Most characters of such a text.
+    text_requests : int
+        Most requests that have texts embedded at once; the others wait.
     few_labels : int
         More labels than these are read and ranked off the event loop.
     decode_threads : int
@@ -94,6 +96,7 @@ class ServiceConfig:
     max_texts: int = 2048
     max_text_chars: int = 100_000
     few_labels: int = 500
+    text_requests: int = 64
     decode_threads: int = _setting("decode_threads")
     request_timeout_s: float = _setting("request_timeout_s")
     stall_timeout_s: float = _setting("stall_timeout_s")

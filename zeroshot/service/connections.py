@@ -142,6 +142,7 @@ class Connection(HttpToolsProtocol):
         self._is_whole = True  # the last request's body is in
         self._is_over = False  # nothing that comes is read any more
         self._has_left = False
+        self._has_begun = False  # a request, within what came last
         self._head_bytes = 0
         self._raw = self._body = 0  # bytes of the body as sent, and as meant
         self._since = 0.0
@@ -186,18 +187,19 @@ class Connection(HttpToolsProtocol):
         was_in_head, was_whole = self._in_head, self._is_whole
         if was_whole and not was_in_head and not data.strip(b"\r\n"):
             return  # empty lines before a request; the time goes on
+        self._has_begun = False
         super().data_received(data)
         if self._is_over:
             return
         if self._in_head:
-            if was_in_head:
+            if was_in_head and not self._has_begun:
                 self._head_bytes += len(data)
                 self._all.head_bytes += len(data)
             if self._head_bytes > self._limits.head:
                 self._refuse_head()
             elif self._all.head_bytes > _HEADS:
                 self._drop_a_head()
-        elif not self._is_whole and not was_whole:
+        elif not self._is_whole and not was_whole and not self._has_begun:
             self._raw += len(data)
             if self._raw > _OVERHEAD * self._body + self._limits.head:
                 self._refuse(400, "invalid-request", "The body has more framing than content.")
@@ -220,8 +222,10 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
-        self._in_head, self._is_whole = True, False
-        self._head_bytes = self._raw = self._body = 0
+        self._forget_head()
+        self._has_begun = self._in_head = True
+        self._is_whole = False
+        self._raw = self._body = 0
         if self in self._all.idle:
             self._since = time.monotonic()
 

@@ -14,14 +14,20 @@ STAGES = ("fetch", "decode", "queue", "encode", "text", "rank", "search", "store
 
 @dataclass(eq=False, slots=True)
 class RequestContext:
-    """One request; `status` is None until its answer has begun."""
+    """One request.
+
+    `status` is None until its answer has begun, `share` is whose share of the server it takes: of a key or an address.
+    Once it `is_over`, nobody waits for its work.
+    """
 
     id: str
     deadline: float
     caller: str = "anonymous"
+    share: str = "-"
     stages: dict[str, tuple[float, float]] = field(default_factory=dict)
     images: int = 0
     status: int | None = None
+    is_over: bool = False
 
     def add(self, stage: str, start: float, end: float) -> None:
         """Note when a stage was worked on; of several images, from the first's beginning to the last's end."""

@@ -1,6 +1,6 @@
 """From an image to its vector, and from labels to the scorer that ranks them, off the event loop.
 
-source --decoding thread--> pixels --encoder thread--> vector          labels, texts --text thread--> scorer, vectors
+source --decoding thread--> pixels --encoder thread--> vector      labels, texts --text worker--> scorer, vectors
 
 An image goes from thread to thread by itself and wakes the event loop once, with its vector or its error. Images are
 decoded in a bounded pool and encoded by one thread (``batcher``). What is in flight is bounded as a whole: beyond that
@@ -27,19 +27,21 @@ from PIL import Image
 from zeroshot.classifier import ZeroShotClassifier
 from zeroshot.cpu import available_cpus
 from zeroshot.encoders import FloatArray
-from zeroshot.encoders.truncation import truncation_warnings_off
 from zeroshot.errors import DeadlineExceeded, ImageError, ModelError, Overloaded, WorkerLost, ZeroshotError
 from zeroshot.images import load
 from zeroshot.images.download import Downloader
 from zeroshot.images.loading import decode_base64, is_url
 from zeroshot.labels import LabelSet, LabelSetStore, as_label_set, find_label_set, label_set_names
+from zeroshot.labels.class_matrix import Admitting, text_cost
 from zeroshot.labels.distinct import text_warnings
 from zeroshot.labels.files import LabelEntry
 from zeroshot.prompts import TemplateSet, load_templates
 from zeroshot.scoring import Scorer, ScoringOptions
 from zeroshot.service.config import ServiceConfig
-from zeroshot.service.context import current
+from zeroshot.service.context import RequestContext, current
 from zeroshot.service.inference.batcher import Batcher, BatchReport, Job
+from zeroshot.service.inference.queued_encoder import QueuedEncoder
+from zeroshot.service.inference.text_worker import TextWorker
 from zeroshot.service.metrics import Metrics
 from zeroshot.service.problems import RequestError
 
@@ -49,6 +51,7 @@ GivenLabels = Sequence[str | LabelEntry]
 
 _PROBE = Image.new("RGB", (8, 8), (200, 60, 60))
 _PREPARED_KEPT = 32
+_TEXTS_KEPT_AT_ONCE = 256  # in the cache, so that a request that is sent again goes on where it was
 _PREPARED_CHARS = 2**20  # of one list of labels that is kept
 
 
@@ -70,7 +73,10 @@ class Pipeline:
         metrics: Metrics,
         download: Downloader | None = None,
     ) -> None:
-        self.classifier = classifier
+        self.texts = TextWorker(classifier.encoder, config)
+        self.classifier = ZeroShotClassifier(
+            QueuedEncoder(classifier.encoder, self.texts), limits=classifier.limits, cache=classifier.cache
+        )
         self.limits = replace(classifier.limits, allow_urls=False)  # URLs are for `download`, which has a policy
         self.label_sets = label_sets
         self.config = config
@@ -82,10 +88,12 @@ class Pipeline:
         self.batcher = Batcher(classifier.encoder, config, self._on_batch)
         self._decoders = ThreadPoolExecutor(config.decode_threads or available_cpus(), "zeroshot-decode")
         self._fetchers = ThreadPoolExecutor(config.fetch_threads, "zeroshot-fetch")
-        self._texts = ThreadPoolExecutor(1, "zeroshot-text")
+        self._preparers = ThreadPoolExecutor(config.text_requests, "zeroshot-text")  # they wait for the text worker
+        self._building: dict[object, asyncio.Future[None]] = {}
         self._shipped = frozenset(label_set_names())
         self._prepared: OrderedDict[object, Prepared] = OrderedDict()
         self._probe: tuple[float, Future[FloatArray]] | None = None
+        self._text_probe: Future[FloatArray] = Future()
 
     @contextmanager
     def admitted(self, more: int) -> Iterator[None]:
@@ -165,9 +173,12 @@ class Pipeline:
         encoder, cache = self.classifier.encoder, self.classifier.cache
         keys = {f"text:{text}": text for text in texts}  # labels' keys are JSON lists
         rows = {} if cache is None else cache.get_many(encoder.fingerprint, list(keys))
-        if new := {key: text for key, text in keys.items() if key not in rows}:
-            with truncation_warnings_off():  # the answer has them
-                fresh = dict(zip(new, encoder.encode_texts(list(new.values())), strict=True))
+        new = [(key, text) for key, text in keys.items() if key not in rows]
+        if isinstance(encoder, Admitting):
+            encoder.admit(text_cost(text for _, text in new))
+        for start in range(0, len(new), _TEXTS_KEPT_AT_ONCE):
+            part = dict(new[start : start + _TEXTS_KEPT_AT_ONCE])
+            fresh = dict(zip(part, encoder.encode_texts(list(part.values())), strict=True))
             if cache is not None:
                 cache.put_many(encoder.fingerprint, fresh)
             rows.update(fresh)
@@ -198,7 +209,7 @@ class Pipeline:
         else:
             scorer = self._find_scorer(chosen, own, options)
         if scorer is None:
-            scorer = await self.in_text_thread(self._scorer, chosen, own, options)
+            scorer = await self._build_scorer(chosen, own, options)
         prepared = Prepared(chosen, scorer)
         if key is not None and sum(len(str(one)) for one in labels or ()) <= _PREPARED_CHARS:
             self._prepared[key] = prepared
@@ -219,6 +230,20 @@ class Pipeline:
         inline = labels or ()
         return _inline(inline) if len(inline) <= self.config.few_labels else await run_sync(_inline, inline)
 
+    async def _build_scorer(self, chosen: LabelSet, own: TemplateSet | None, options: ScoringOptions) -> Scorer:
+        """Embed labels, once however many requests have the same new ones at once."""
+        place = chosen.digest, own
+        while (building := self._building.get(place)) is not None:
+            await asyncio.wait((building,))
+            if (known := await run_sync(self._find_scorer, chosen, own, options)) is not None:
+                return known
+        done = self._building[place] = asyncio.get_running_loop().create_future()
+        try:
+            return await self.in_text_thread(self._scorer, chosen, own, options)
+        finally:
+            del self._building[place]
+            done.set_result(None)
+
     def _find_scorer(self, labels: LabelSet, templates: TemplateSet | None, options: ScoringOptions) -> Scorer | None:
         return self.classifier.find_scorer(labels, templates=templates, options=options)
 
@@ -227,11 +252,7 @@ class Pipeline:
         return self.classifier.scorer(labels, templates=templates, options=options, on_warning=lambda _: None)
 
     async def in_text_thread(self, work: Callable[..., ResultT], *arguments: object) -> ResultT:
-        """Run what embeds texts, one call after the other, while the request has time."""
-        return await asyncio.wrap_future(self.submit_text(work, *arguments))
-
-    def submit_text(self, work: Callable[..., ResultT], *arguments: object) -> Future[ResultT]:
-        """Run something in the text thread for the current request, as its stage "text", waiting included."""
+        """Run what embeds texts, or tokenizes them, in a thread, as the request's stage "text", waiting included."""
         context, start = current.get(), time.monotonic()
 
         def run() -> ResultT:
@@ -241,7 +262,7 @@ class Pipeline:
             finally:
                 context.add("text", start, time.monotonic())
 
-        return self._texts.submit(copy_context().run, run)
+        return await asyncio.wrap_future(self._preparers.submit(copy_context().run, run))
 
     def _decode(self, source: str | bytes, outcome: Future[FloatArray], deadline: float, jobs: list[Job]) -> None:
         """In a decoding thread: whatever happens, `outcome` gets it; the job made of the image joins `jobs`."""
@@ -280,15 +301,20 @@ class Pipeline:
             pixels = self.classifier.encoder.preprocessing(_PROBE)
             self.batcher.submit(Job(pixels, future, now + timeout_s), high_priority=True)
             self._probe = now, future
+            context = RequestContext("-", now + timeout_s)
+            self._text_probe = self.texts.submit(["a photo"], context, is_urgent=True)
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._probe[1])), timeout_s)
+            for probe in (self._probe[1], self._text_probe):
+                left_s = self._probe[0] + timeout_s - now
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(probe)), max(0.0, left_s))
         except TimeoutError as error:
             self._check_health()
             raise WorkerLost(f"The encoder did not answer within {timeout_s:g} s.") from error
 
     def _check_health(self) -> None:
-        if (health := self.batcher.health) != "ok":
-            raise WorkerLost(f"The encoder's thread is {health}.")
+        for what, worker in (("encoder's", self.batcher), ("text encoder's", self.texts)):
+            if (health := worker.health) != "ok":
+                raise WorkerLost(f"The {what} thread is {health}.")
 
     def warm_up(self) -> None:
         """Encode images one by one and a batch, and a text, so that the first request finds everything loaded."""
@@ -300,11 +326,14 @@ class Pipeline:
                 self.batcher.submit(Job(pixels, future, deadline), high_priority=True)
             for future in futures:
                 future.result()
-        encoder.encode_texts(["a photo"])
+        context = RequestContext("-", deadline)
+        for texts in (["a photo"], [f"a photo of {number} things" for number in range(64)]):  # and how fast it is
+            self.texts.submit(texts, context, is_urgent=True).result()
 
     def close(self) -> None:
         """End the threads."""
-        for pool in (self._decoders, self._fetchers, self._texts):
+        self.texts.close()
+        for pool in (self._decoders, self._fetchers, self._preparers):
             pool.shutdown(wait=False, cancel_futures=True)
         self.batcher.close()
 

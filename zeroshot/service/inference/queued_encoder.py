@@ -1,4 +1,4 @@
-"""An encoder for code that runs in threads of its own: galleries, whose texts take their turn in the text thread."""
+"""An encoder whose texts take their turn in the text worker: for all that embeds texts for a request, in any thread."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from PIL import Image
 
 from zeroshot.encoders import Encoder, FloatArray
 from zeroshot.encoders.truncation import TextLimits
-from zeroshot.service.context import current
-from zeroshot.service.inference.pipeline import Pipeline
+from zeroshot.service.context import current, timed
+from zeroshot.service.inference.text_worker import TextWorker
 
 
 class QueuedEncoder:
-    """The pipeline's encoder; texts are embedded in the pipeline's text thread, as a stage of the current request."""
+    """The service's encoder: of a request, texts are embedded by the text worker, for the thread that waits."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        encoder: Encoder = pipeline.classifier.encoder
+    def __init__(self, encoder: Encoder, texts: TextWorker) -> None:
         self._encoder = encoder
-        self._pipeline = pipeline
+        self._texts = texts
         self.spec = encoder.spec
         self.dim = encoder.dim
         self.logit_scale = encoder.logit_scale
@@ -30,11 +29,18 @@ class QueuedEncoder:
         self.fingerprint = encoder.fingerprint
         self.context_length = encoder.context_length if isinstance(encoder, TextLimits) else sys.maxsize
 
+    def admit(self, characters: float) -> None:
+        """Refuse texts of so many characters in all, if they cannot be embedded in the request's time."""
+        if (context := current.get()).deadline < math.inf:
+            self._texts.admit(characters, context)
+
     def encode_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed n texts to (n, dim) float32 unit rows; of a request, in the text thread."""
-        if current.get().deadline == math.inf:  # an index is being built: that takes long, and no request waits for it
+        """Embed n texts to (n, dim) float32 unit rows; of a request, by the text worker."""
+        context = current.get()
+        if context.deadline == math.inf or not texts:  # an index is being built: no request waits for it
             return self._encoder.encode_texts(texts)
-        return self._pipeline.submit_text(self._encoder.encode_texts, texts).result()
+        with timed("text"):
+            return self._texts.submit(texts, context).result()
 
     def encode_pixels(self, pixels: FloatArray) -> FloatArray:
         """Embed preprocessed images: (n, 3, h, w) float32 to (n, dim) float32 unit rows."""

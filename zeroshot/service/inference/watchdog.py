@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from zeroshot.service.config import ServiceConfig
 from zeroshot.service.inference.batcher import Batcher
+from zeroshot.service.inference.text_worker import TextWorker
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,14 +28,14 @@ def end_process() -> None:
 
 
 class Watchdog:
-    """Watch a batcher."""
+    """Watch the encoder's threads: of images, and of texts."""
 
-    def __init__(self, batcher: Batcher, config: ServiceConfig) -> None:
-        self._batcher = batcher
+    def __init__(self, workers: Sequence[Batcher | TextWorker], config: ServiceConfig) -> None:
+        self._workers = workers
         self._config = config
         self._end: Callable[[], None] = config.end_process or end_process
         self._closed = threading.Event()
-        self._restarts_in_row = 0
+        self._seen = [_Seen(worker.batches) for worker in workers]
         self._thread = threading.Thread(target=self._watch, name="zeroshot-watchdog", daemon=True)
 
     def start(self) -> None:
@@ -47,19 +49,32 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
-        stalled_s, every_s = 0.0, self._config.watch_every_s
-        batches = self._batcher.batches
-        while not self._closed.wait(every_s):
-            health = self._batcher.health
-            if self._batcher.batches != batches:
-                batches, self._restarts_in_row = self._batcher.batches, 0
-            stalled_s = stalled_s + every_s if health == "stalled" else 0.0
-            if health == "dead":
-                self._restarts_in_row += 1
-                _LOG.error("the encoder's thread has died and is started again (%d in a row)", self._restarts_in_row)
-                self._batcher.restart()
-            if stalled_s > self._config.stall_grace_s or self._restarts_in_row > self._config.max_restarts:
-                _LOG.critical("the encoder is %s and does not recover; the process ends", health)
-                self._batcher.fail_pending()
-                self._end()
-                return
+        while not self._closed.wait(self._config.watch_every_s):
+            for worker, seen in zip(self._workers, self._seen, strict=True):
+                if self._is_lost(worker, seen):
+                    _LOG.critical("the encoder is %s and does not recover; the process ends", worker.health)
+                    for one in self._workers:
+                        one.fail_pending()
+                    self._end()
+                    return
+
+    def _is_lost(self, worker: Batcher | TextWorker, seen: _Seen) -> bool:
+        """Start a dead thread again; say whether that, or waiting, has been tried for long enough."""
+        health = worker.health
+        if worker.batches != seen.batches:
+            seen.batches, seen.restarts_in_row = worker.batches, 0
+        seen.stalled_s = seen.stalled_s + self._config.watch_every_s if health == "stalled" else 0.0
+        if health == "dead":
+            seen.restarts_in_row += 1
+            _LOG.error("the encoder's thread has died and is started again (%d in a row)", seen.restarts_in_row)
+            worker.restart()
+        return seen.stalled_s > self._config.stall_grace_s or seen.restarts_in_row > self._config.max_restarts
+
+
+@dataclass
+class _Seen:
+    """What was seen of a worker."""
+
+    batches: int
+    stalled_s: float = 0.0
+    restarts_in_row: int = 0

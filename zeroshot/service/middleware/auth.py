@@ -77,6 +77,7 @@ class Auth:
                     path=path,
                 )
             caller = current.get().caller = name
+        current.get().share = caller
         wait = 0.0 if self.rate is None else self.rate.take(caller)
         if wait == 0 or self.rate is None:
             return None

@@ -98,6 +98,7 @@ class Limits:
             if work.done() or gone.done():
                 return
         finally:
+            current.get().is_over = True
             gone.cancel()
             if not work.done():
                 work.cancel()
