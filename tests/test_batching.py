@@ -195,7 +195,7 @@ def test_a_dead_thread_tells_those_it_had_is_seen_and_is_started_again() -> None
                 future.result(5)
         eventually(lambda: one.health == "dead")
         waiting = submit(one, 3)
-        watchdog = Watchdog(one, ServiceConfig())
+        watchdog = Watchdog([one], ServiceConfig())
         watchdog.start()
         assert waiting.result(10)[0] == 3
         assert (one.health, one.restarts) == ("ok", 1)
@@ -209,7 +209,7 @@ def test_a_stalled_batch_is_seen_and_ends_the_process() -> None:
         assert encoder.entered.acquire(timeout=5)
         waiting = submit(one, 1)
         eventually(lambda: one.health == "stalled")
-        watchdog = Watchdog(one, ServiceConfig(stall_grace_s=0.2, end_process=ended.set))
+        watchdog = Watchdog([one], ServiceConfig(stall_grace_s=0.2, end_process=ended.set))
         watchdog.start()
         assert ended.wait(10)
         with pytest.raises(WorkerLost):
